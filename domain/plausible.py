@@ -1,0 +1,64 @@
+"""What no event of ours can hold, so that a broken message is parked instead of wrapping unseen in a database.
+
+ClickHouse wraps dates that it cannot hold and integers that do not fit; a naive instant could be any instant.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import msgspec
+
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+INTEGER_MAX = 10**15
+DECIMAL_MAX = Decimal(10) ** 20
+DECIMAL_PLACES_MAX = 12
+TEXT_MAX = 4_096
+"""Characters. Ids, names and reasons are far shorter; larger ones would not fit what is made of them."""
+
+
+class Implausible(ValueError):
+    """A field lies outside what an event can hold: `str()` names the field and never its value."""
+
+
+def check_plausible(data: msgspec.Struct) -> None:
+    """Raise Implausible for the first field, of `data` or of a struct inside it, that is out of bounds."""
+    for name in data.__struct_fields__:
+        _check(name, getattr(data, name))
+
+
+def _check(name: str, value: object) -> None:
+    if value is None or isinstance(value, bool | bytes):
+        return
+    if isinstance(value, str):
+        plausible = len(value) <= TEXT_MAX
+    elif isinstance(value, int):
+        plausible = 0 <= value <= INTEGER_MAX
+    elif isinstance(value, datetime):
+        plausible = value.tzinfo is not None and EARLIEST <= value < LATEST
+    elif isinstance(value, Decimal):
+        plausible = value.is_finite() and abs(value) <= DECIMAL_MAX and _places(value) <= DECIMAL_PLACES_MAX
+    else:
+        _check_inside(name, value)
+        return
+    if not plausible:
+        raise Implausible(f"{name} is out of bounds")
+
+
+def _check_inside(name: str, value: object) -> None:
+    if isinstance(value, msgspec.Struct):
+        check_plausible(value)
+    elif isinstance(value, tuple):
+        for item in value:
+            _check(name, item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check(name, key)
+            _check(name, item)
+
+
+def _places(value: Decimal) -> int:
+    exponent = value.as_tuple().exponent
+    return -exponent if isinstance(exponent, int) else DECIMAL_PLACES_MAX + 1

@@ -1,0 +1,48 @@
+"""One charge line from a price, a quantity and an amount: its id, its formula's inputs and its hash."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from domain import payload_hash
+from domain.ids import charge_id
+from schemas.charges import ChargeLine, Unit
+from schemas.prices import PriceRecorded
+
+
+class Unpriced(Exception):
+    """No price is in force for something that must have one: the event is rated later, never at zero."""
+
+
+def rated_line(
+    source_event: str,
+    source_hash: str,
+    rating_version: int,
+    price: PriceRecorded,
+    *,
+    quantity: int,
+    unit: Unit,
+    amount: Decimal,
+    segment_from: datetime,
+    segment_until: datetime,
+) -> ChargeLine:
+    line = ChargeLine(
+        id=charge_id(source_event, price.meter, segment_from, rating_version),
+        meter=price.meter,
+        quantity=quantity,
+        unit=unit,
+        unit_price=price.unit_price,
+        per=price.per,
+        amount=amount,
+        currency=price.currency,
+        price_id=price.price_id,
+        price_version=price.version,
+        price_source=price.source,
+        segment_from=segment_from,
+        segment_until=segment_until,
+        payload_hash="",
+    )
+    return msgspec.structs.replace(line, payload_hash=payload_hash.of_charge(line, source_hash))

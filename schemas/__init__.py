@@ -1,0 +1,1 @@
+"""The contract: every event, topic and wire type. Imports nothing of ours."""
