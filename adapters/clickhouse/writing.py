@@ -1,0 +1,161 @@
+"""Writing a batch: hashes first, then conflicts, then the rows, so that a conflict is known before its second side can
+be read.
+
+The order makes a crash harmless: what is missing comes again with the batch, and every table takes repeats. Two
+writers at once are safe too: each notes its hashes before it looks for others, so the later one sees both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from adapters.clickhouse.client import ClickHouse
+from adapters.clickhouse.rows import (
+    ChargeRow,
+    InstanceEventRow,
+    ParkedReplayRow,
+    ParkedRow,
+    PriceRow,
+    UnratedRow,
+    UsageRow,
+)
+from domain.calendar import hour_start, utc
+
+AccountHour = tuple[str, datetime]
+"""An account and the beginning of a UTC hour of event time."""
+
+# ClickHouse takes a parameter of at most 128 KiB.
+_IDS_BYTES_MAX = 90_000
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one batch, each table's."""
+
+    usage: Sequence[UsageRow] = ()
+    instance_events: Sequence[InstanceEventRow] = ()
+    charges: Sequence[ChargeRow] = ()
+    unrated: Sequence[UnratedRow] = ()
+    prices: Sequence[PriceRow] = ()
+    parked: Sequence[ParkedRow] = ()
+    parked_replays: Sequence[ParkedReplayRow] = ()
+
+
+@dataclass(frozen=True)
+class Written:
+    """`rows` went in; the totals of `hours` may have changed and must be stated again; `conflicts` are the ids of this
+    batch that have two hashes, also those known before."""
+
+    rows: int
+    hours: frozenset[AccountHour]
+    conflicts: frozenset[str]
+
+
+class _Hash(NamedTuple):
+    kind: str
+    id: str
+    payload_hash: str
+    source_event: str
+    account: str
+
+
+class _Conflict(NamedTuple):
+    account: str
+    source_event: str
+    kind: str
+    id: str
+
+
+async def write(clickhouse: ClickHouse, batch: Batch) -> Written:
+    """Everything of the batch is in ClickHouse when this returns. May be called again with the same batch.
+
+    Raises Unavailable when it is not all in (call again), Rejected when ClickHouse refuses a row's values.
+    """
+    hashes = sorted(set(_hashes_of(batch)))
+    await _insert(clickhouse, "event_hashes", hashes)
+    conflicts = await _conflicts_among(clickhouse, hashes)
+    await _insert(clickhouse, "conflicting_events", conflicts)
+    rows = 0
+    for table, table_rows in (
+        ("usage", batch.usage),
+        ("instance_events", batch.instance_events),
+        ("unrated", batch.unrated),
+        ("charges", batch.charges),
+        ("prices", batch.prices),
+        ("parked", batch.parked),
+        ("parked_replays", batch.parked_replays),
+    ):
+        rows += await _insert(clickhouse, table, table_rows)
+    hours = {(row.account, hour_start(row.event_time)) for row in batch.charges}
+    hours |= await _hours_of(clickhouse, conflicts)
+    return Written(rows, frozenset(hours), frozenset(conflict.id for conflict in conflicts))
+
+
+async def _insert(clickhouse: ClickHouse, table: str, rows: Sequence[Any]) -> int:
+    return await clickhouse.insert(table, rows[0]._fields, rows) if rows else 0
+
+
+def _hashes_of(batch: Batch) -> Iterator[_Hash]:
+    """Every id of the batch with its hash. A charge tells its source's too: that a charge was made from another side
+    of its source than the one in `usage` is a conflict as well."""
+    sources: list[UsageRow | InstanceEventRow | UnratedRow] = [*batch.usage, *batch.instance_events, *batch.unrated]
+    for source in sources:
+        yield _Hash("source", source.id, source.payload_hash, source.id, source.account)
+    for charge in batch.charges:
+        yield _Hash("source", charge.source_event, charge.source_hash, charge.source_event, charge.account)
+        yield _Hash("charge", charge.id, charge.payload_hash, charge.source_event, charge.account)
+    for price in batch.prices:
+        yield _Hash("price", price.id, price.payload_hash, "", "")
+
+
+async def _conflicts_among(clickhouse: ClickHouse, hashes: Sequence[_Hash]) -> list[_Conflict]:
+    """Those of these ids that have two hashes, anywhere in time."""
+    found: list[_Conflict] = []
+    for kind in ("source", "charge", "price"):
+        ids = sorted({entry.id for entry in hashes if entry.kind == kind})
+        for part in _parts(ids):
+            rows = await clickhouse.query(
+                """
+                SELECT DISTINCT account, source_event, kind, id FROM event_hashes
+                WHERE kind = {kind:String} AND id IN
+                (
+                    SELECT id FROM event_hashes WHERE kind = {kind:String} AND id IN {ids:Array(String)}
+                    GROUP BY id HAVING uniqExact(payload_hash) > 1
+                )
+                """,
+                {"kind": kind, "ids": part},
+            )
+            found += [_Conflict(*row) for row in rows]
+    return found
+
+
+async def _hours_of(clickhouse: ClickHouse, conflicts: Iterable[_Conflict]) -> set[AccountHour]:
+    """The hours that hold charges of these conflicts' source events, so far."""
+    touched: set[AccountHour] = set()
+    accounts = sorted({conflict.account for conflict in conflicts if conflict.source_event})
+    for part in _parts(sorted({conflict.source_event for conflict in conflicts if conflict.source_event})):
+        rows = await clickhouse.query(
+            """
+            SELECT DISTINCT account, toStartOfHour(toDateTime(event_time, 'UTC')) FROM charges
+            WHERE account IN {accounts:Array(String)} AND source_event IN {events:Array(String)}
+            """,
+            {"accounts": accounts, "events": part},
+        )
+        touched |= {(account, utc(hour)) for account, hour in rows}
+    return touched
+
+
+def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    size = 0
+    for one in ids:
+        if part and size + len(one) > _IDS_BYTES_MAX:
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one) + 3
+    if part:
+        yield part

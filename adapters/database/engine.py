@@ -1,0 +1,150 @@
+"""One service's database: SQLite (embedded) or PostgreSQL (by setting), with the same promises on both."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+from sqlalchemy import event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+from adapters.errors import Misconfigured, Unavailable
+
+POOL_SIZE = 8
+POOL_TIMEOUT_S = 10.0
+BUSY_TIMEOUT_MS = 10_000
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 30.0
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+
+
+class Database:
+    """Transactions on one database. `url` is `sqlite:///<absolute path>` or `postgresql://user:password@host/name`.
+
+    On SQLite a transaction takes the write lock at its beginning (BEGIN IMMEDIATE), so that none fails half-way for
+    what another wrote, and a commit is on the disk when it returns (WAL, synchronous FULL). On PostgreSQL it is READ
+    COMMITTED: what is read to be changed must be read with `with_for_update()`, which SQLite leaves out.
+    """
+
+    def __init__(self, url: str, *, setting: str = "the database's URL") -> None:
+        self._on_commit: list[Callable[[], None]] = []
+        self.engine = _engine(_parsed(url, setting))
+        self.dialect = self.engine.dialect.name
+
+    def on_commit(self, callback: Callable[[], None]) -> None:
+        """Have `callback` called after each commit made here; it must not block (the outbox relay's `wake`)."""
+        self._on_commit.append(callback)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session in one transaction: committed at the end, rolled back by any exception.
+
+        Raises Unavailable where the database does not answer; IntegrityError and the caller's own pass through.
+        """
+        try:
+            async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError) as error:
+            raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Unavailable("the database closed the connection") from error
+            raise
+        for callback in self._on_commit:
+            callback()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection]:
+        """A bare connection in one transaction, for migrations."""
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+            raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def _parsed(url: str, setting: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Misconfigured(f"{setting} is no database URL; write sqlite:///<path> or postgresql://...") from error
+    driver = _DRIVERS.get(parsed.get_backend_name())
+    if driver is None or (driver.startswith("sqlite") and not parsed.database):
+        raise Misconfigured(f"{setting} must begin with sqlite:///<path> or postgresql://, not {parsed.drivername}://")
+    return parsed.set(drivername=driver)
+
+
+def _engine(url: URL) -> AsyncEngine:
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(
+            url,
+            pool_size=POOL_SIZE,
+            max_overflow=0,
+            pool_timeout=POOL_TIMEOUT_S,
+            pool_pre_ping=True,
+            hide_parameters=True,
+            connect_args={"timeout": CONNECT_TIMEOUT_S, "command_timeout": COMMAND_TIMEOUT_S},
+        )
+    assert url.database is not None
+    try:
+        Path(url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"the folder of {url.database} cannot be made: {error.strerror}") from error
+    path = url.database
+
+    async def connect() -> aiosqlite.Connection:
+        return await _SqliteConnection(lambda: sqlite3.connect(path, check_same_thread=False), iter_chunk_size=64)
+
+    engine = create_async_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        hide_parameters=True,
+        async_creator=connect,
+    )
+    event.listen(engine.sync_engine, "connect", _set_up_sqlite)
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+class _SqliteConnection(aiosqlite.Connection):
+    """Ends its transaction before it closes.
+
+    A task that is cancelled in the middle of a statement leaves a cursor behind, in its traceback. SQLite keeps a
+    closed connection, and its write lock, for as long as such a cursor lives: nobody else could write until then.
+    """
+
+    async def close(self) -> None:
+        """Roll back what is open, then close."""
+        if self._connection is not None and self._running:
+            with contextlib.suppress(sqlite3.Error):
+                await self.rollback()
+        await super().close()
+
+
+def _set_up_sqlite(connection: Any, record: object) -> None:
+    # The driver must not begin transactions by itself: its deferred BEGIN fails later, when it meets a writer.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

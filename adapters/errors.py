@@ -1,0 +1,34 @@
+"""The errors whose class says what to do. A failed assertion is the third kind: we are wrong, stop."""
+
+from __future__ import annotations
+
+from schemas.parked import ParkedReason
+
+
+class HydraError(Exception):
+    """Root of the errors below; its text is one sentence fit for an operator's log line."""
+
+
+class Rejected(HydraError):
+    """The message is bad and will stay bad: park it with its reason and go on."""
+
+    def __init__(self, reason: ParkedReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class Unavailable(HydraError):
+    """A dependency is down: acknowledge nothing, back off, try again."""
+
+
+class StopOnPurpose(HydraError):
+    """Going on would lose or double money: the process exits with 78 and is not restarted until told so."""
+
+
+class Misconfigured(HydraError):
+    """A setting or a file of the operator's is wrong: exit with 1 and one line that names it."""
+
+
+EXIT_MISCONFIGURED = 1
+EXIT_STOP_ON_PURPOSE = 78

@@ -1,0 +1,4 @@
+"""Kafka by plain aiokafka: topics, a producer, followers of state topics, and the batch shell of the money path.
+
+What a message means is decided by whoever uses these; Faust lives in streams/live_spend alone.
+"""

@@ -1,0 +1,165 @@
+"""An idempotent producer that is bounded in memory and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
+from aiokafka.partitioner import murmur2
+
+from adapters.errors import Unavailable
+from adapters.kafka.metadata_pace import pace_metadata
+from schemas.topics import Topic
+
+logger = logging.getLogger(__name__)
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition that Kafka's default partitioner gives a key; for topics partitioned by a part of their key."""
+    return (int(murmur2(key)) & 0x7FFFFFFF) % partitions
+
+
+class EventProducer:
+    """Publishes with `acks=all` and idempotence, so order holds within a partition.
+
+    `send` returns once the message is in the bounded buffer, with a future of its acknowledgement; `publish` waits for
+    the acknowledgement. Both raise Unavailable when Kafka does not take it in `timeout_s`.
+    """
+
+    def __init__(
+        self, bootstrap: str, *, timeout_s: float = 30.0, linger_ms: int = 0, batch_bytes: int = 262_144
+    ) -> None:
+        self._bootstrap = bootstrap
+        self._timeout_s = timeout_s
+        self._linger_ms = linger_ms
+        self._batch_bytes = batch_bytes
+        self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
+        self._lost_sequence = False
+
+    async def start(self) -> None:
+        """Connect. Raises Unavailable where Kafka is away; `send` and `publish` connect by themselves too."""
+        async with self._starting:
+            if self._producer is not None:
+                return
+            producer = AIOKafkaProducer(
+                bootstrap_servers=self._bootstrap,
+                enable_idempotence=True,
+                acks="all",
+                linger_ms=self._linger_ms,
+                max_batch_size=self._batch_bytes,
+                max_request_size=2_097_152,
+                compression_type="lz4",
+                request_timeout_ms=int(self._timeout_s * 1000),
+            )
+            pace_metadata(producer)
+            try:
+                await producer.start()
+            except (KafkaError, OSError) as error:
+                await producer.stop()
+                raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {type(error).__name__}") from error
+            self._producer = producer
+
+    async def stop(self) -> None:
+        """Send what is buffered (bounded by the timeout) and disconnect."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                await asyncio.wait_for(producer.stop(), self._timeout_s)
+            except (TimeoutError, KafkaError) as error:
+                logger.warning("producer stopped with messages unsent", extra={"cause": type(error).__name__})
+
+    async def _connect_if_needed(self) -> None:
+        # A message that expires once numbered leaves a gap: the broker refuses every later one of its partition,
+        # and aiokafka never numbers anew. What failed has been told as failed and is sent again by its owner.
+        if self._producer is not None and (self._lost_sequence or self._producer._sender.sender_task.done()):
+            self._lost_sequence = False
+            logger.warning("Kafka producer cannot go on and is made anew")
+            await self.stop()
+        if self._producer is None:
+            await self.start()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def send(
+        self, topic: Topic, key: str, value: bytes | None, *, partition: int | None = None
+    ) -> asyncio.Future[object]:
+        """Buffer one message; the future is its acknowledgement. `value` None is a tombstone."""
+        await self._connect_if_needed()
+        assert self._producer is not None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                future: asyncio.Future[object] = await self._producer.send(
+                    topic.name, value, key=key.encode(), partition=partition
+                )
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Unavailable(f"Kafka does not take messages for {topic.name}: {type(error).__name__}") from error
+        return future
+
+    async def publish(self, topic: Topic, key: str, value: bytes | None, *, partition: int | None = None) -> None:
+        """Send one message and wait until Kafka has it."""
+        await self.acknowledged([await self.send(topic, key, value, partition=partition)])
+
+    async def publish_all(self, messages: list[tuple[Topic, str, bytes | None]]) -> None:
+        """Send many and wait until Kafka has them all; on Unavailable any part of them may have arrived."""
+        await self.acknowledged([await self.send(topic, key, value) for topic, key, value in messages])
+
+    async def publish_batch(self, topic: Topic, messages: list[tuple[str, bytes]]) -> None:
+        """Send (key, value) pairs of one topic in whole batches and wait until Kafka has them all.
+
+        Partitions are those that `send` gives, at a small part of its CPU. On Unavailable any part may have arrived.
+        """
+        await self._connect_if_needed()
+        producer = self._producer
+        assert producer is not None
+        by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
+        partitions: dict[str, int] = {}
+        for key, value in messages:
+            if (number := partitions.get(key)) is None:
+                number = partitions[key] = partition_of(key.encode(), topic.partitions)
+            by_partition.setdefault(number, []).append((key.encode(), value))
+        futures: list[asyncio.Future[object]] = []
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                for number, pairs in by_partition.items():
+                    batch = producer.create_batch()
+                    for raw_key, value in pairs:
+                        if batch.append(key=raw_key, value=value, timestamp=None) is None:
+                            futures.append(await producer.send_batch(batch, topic.name, partition=number))
+                            batch = producer.create_batch()
+                            batch.append(key=raw_key, value=value, timestamp=None)
+                    futures.append(await producer.send_batch(batch, topic.name, partition=number))
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise Unavailable(f"Kafka does not take messages for {topic.name}: {type(error).__name__}") from error
+        await self.acknowledged(futures)
+
+    async def acknowledged(self, futures: list[asyncio.Future[object]]) -> None:
+        """Wait until Kafka has acknowledged every one of `futures`, else raise Unavailable."""
+        if not futures:
+            return
+        done, pending = await asyncio.wait(futures, timeout=self._timeout_s)
+        failed = [error for future in done if (error := future.exception()) is not None]
+        for future in pending:
+            future.add_done_callback(_outcome_seen)
+        if any(isinstance(error, OutOfOrderSequenceNumber) for error in failed):
+            self._lost_sequence = True
+        if pending or failed:
+            cause = type(failed[0]).__name__ if failed else "timeout"
+            raise Unavailable(f"Kafka did not acknowledge {len(pending) + len(failed)} of {len(futures)}: {cause}")
+
+
+def _outcome_seen(future: asyncio.Future[object]) -> None:
+    """Its failure has been told already, as a timeout; asyncio need not log it as unseen."""
+    if not future.cancelled():
+        future.exception()
