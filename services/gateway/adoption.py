@@ -1,0 +1,85 @@
+"""What gateways that are gone have left in their spools is published by any gateway that finds it unlocked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from adapters.errors import Unavailable
+from adapters.kafka.producer import EventProducer
+from schemas import topics
+from services.gateway.metrics import Metrics
+from services.gateway.spool_files import FolderLock, left_behind, segments
+
+logger = logging.getLogger(__name__)
+
+
+class Adoption:
+    """Looks through `root` at start and every `interval_s`; a folder's lock is held while it is published."""
+
+    def __init__(
+        self, root: Path, own: Path, producer: EventProducer, metrics: Metrics, *, interval_s: float, batch_max: int
+    ) -> None:
+        self._root = root
+        self._own = own
+        self._producer = producer
+        self._metrics = metrics
+        self._interval_s = interval_s
+        self._batch_max = batch_max
+
+    async def run(self, own_leftovers: list[Path]) -> None:
+        """`own_leftovers` are segments that an earlier run under this gateway's own name has left."""
+        leftovers: list[Path] = []
+        while True:
+            try:
+                if own_leftovers:
+                    leftovers, own_leftovers = own_leftovers, []
+                    await self._publish_readable(self._own, leftovers)
+                await self.adopt_all()
+            except (Unavailable, OSError) as error:
+                own_leftovers = [path for path in leftovers if path.exists()]
+                logger.warning("adoption waits", extra={"cause": str(error)})
+                await asyncio.sleep(min(self._interval_s, 2.0))
+                continue
+            await asyncio.sleep(self._interval_s)
+
+    async def adopt_all(self) -> None:
+        """Adopt every folder that nobody holds. Raises Unavailable with Kafka away."""
+        for folder in sorted(self._root.iterdir()):
+            if folder == self._own or not folder.is_dir():
+                continue
+            lock = FolderLock(folder)
+            if not lock.take():
+                continue
+            try:
+                if await self._publish_readable(folder, segments(folder)):
+                    lock.remove_folder()
+                    logger.info("spool adopted", extra={"folder": folder.name})
+            finally:
+                lock.release()
+
+    async def _publish_readable(self, folder: Path, paths: list[Path]) -> bool:
+        try:
+            await self._publish(paths)
+        except ValueError as error:
+            # Whole by its checksum and yet none of ours: perhaps a later release wrote it. It stays, and is seen.
+            self._metrics.unreadable_spools += 1
+            logger.error("spool cannot be read", extra={"folder": folder.name, "cause": str(error)[:200]})
+            return False
+        return True
+
+    async def _publish(self, paths: list[Path]) -> None:
+        """All or nothing is removed: what was sent before a failure is sent again, under the same ids."""
+        batch: list[tuple[str, bytes]] = []
+        count = 0
+        for account, event in left_behind(paths):
+            batch.append((account, event))
+            if len(batch) >= self._batch_max:
+                await self._producer.publish_batch(topics.USAGE, batch)
+                count += len(batch)
+                batch = []
+        await self._producer.publish_batch(topics.USAGE, batch)
+        self._metrics.adopted_events += count + len(batch)
+        for path in paths:
+            path.unlink()

@@ -1,0 +1,281 @@
+"""Answers made by the gateway itself: OpenAI's error envelope, and HTTP heads as bytes."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+
+import msgspec
+
+CODES: dict[int, str] = {
+    400: "invalid_request",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "request_too_large",
+    431: "request_headers_too_large",
+    502: "upstream_error",
+    503: "service_unavailable",
+    504: "upstream_timeout",
+}
+
+# What no customer sees of an engine's sentence: addresses, paths and files, and what its reader of requests prints.
+_INTERNAL = re.compile(
+    r"\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:]{3,}\]|://|localhost|:\d{4,5}\b|(?:/[\w.-]+){2,}|Traceback|\bFile \"", re.I
+)
+_VALIDATION_DUMP = re.compile(r"validation error|[\"']loc[\"']", re.I)
+_MESSAGE_MAX = 1_000
+
+
+class Refusal(Exception):
+    """A request that is not served: OpenAI's `type`, `code` and `param`, and a sentence that says what to do."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        type: str = "invalid_request_error",
+        param: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code or CODES.get(status, "error")
+        self.type = type
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+    def envelope(self) -> bytes:
+        return msgspec.json.encode(
+            {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+        )
+
+
+def no_key() -> Refusal:
+    return Refusal(
+        401,
+        "No API key was sent. Send the header `Authorization: Bearer <API key>`.",
+        code="missing_api_key",
+        type="authentication_error",
+    )
+
+
+def wrong_key() -> Refusal:
+    return Refusal(
+        401,
+        "The API key is not known here. Check that it was copied whole, or create a new one.",
+        code="invalid_api_key",
+        type="authentication_error",
+    )
+
+
+def revoked_key() -> Refusal:
+    return Refusal(
+        401,
+        "This API key was disabled or deleted. Create a new one and use that.",
+        code="revoked_api_key",
+        type="authentication_error",
+    )
+
+
+def account_inactive() -> Refusal:
+    return Refusal(
+        403,
+        "This account is suspended or closed. Contact the operator of the platform.",
+        code="account_inactive",
+        type="permission_error",
+    )
+
+
+def missing_scope(scope: str) -> Refusal:
+    return Refusal(
+        403,
+        f"This API key lacks the scope `{scope}`. Use a key that was created with it.",
+        code="missing_scope",
+        type="permission_error",
+    )
+
+
+def unknown_model(model: str) -> Refusal:
+    """The same for a model that does not exist, one of another account, and one that another endpoint serves."""
+    return Refusal(
+        404,
+        f"The model `{model[:200]}` does not exist or you do not have access to it. List yours with GET /v1/models.",
+        code="model_not_found",
+        param="model",
+    )
+
+
+def spend_limit_reached() -> Refusal:
+    return Refusal(
+        402,
+        "This account has reached its spend limit. Raise the limit or wait for the operator to do so.",
+        code="insufficient_quota",
+        type="insufficient_quota",
+    )
+
+
+def still_deploying() -> Refusal:
+    return Refusal(
+        503,
+        "The service is still being deployed. Try again when its status is `running`.",
+        code="service_deploying",
+        type="server_error",
+        retry_after_s=10,
+    )
+
+
+def stopped() -> Refusal:
+    return Refusal(
+        503,
+        "The service is stopped. Start it, then try again.",
+        code="service_stopped",
+        type="server_error",
+        retry_after_s=30,
+    )
+
+
+def no_instance() -> Refusal:
+    return Refusal(
+        503,
+        "No instance of this model can take requests now. Try again in a few seconds.",
+        code="no_instance_available",
+        type="server_error",
+        retry_after_s=5,
+    )
+
+
+def overloaded(code: str = "overloaded") -> Refusal:
+    return Refusal(
+        503,
+        "The platform cannot take more requests at the moment. Try again in a few seconds.",
+        code=code,
+        type="server_error",
+        retry_after_s=2,
+    )
+
+
+def upstream_lost() -> Refusal:
+    return Refusal(
+        502,
+        "The instance that worked on this request was lost. Nothing is charged; send the request again.",
+        code="upstream_error",
+        type="server_error",
+    )
+
+
+def upstream_timeout() -> Refusal:
+    return Refusal(
+        504,
+        "The model did not answer in time. Nothing is charged; send the request again, or ask for fewer tokens.",
+        code="upstream_timeout",
+        type="server_error",
+    )
+
+
+def too_large(limit: int) -> Refusal:
+    return Refusal(
+        413, f"The request's body is larger than {limit} bytes. Send a smaller one.", code="request_too_large"
+    )
+
+
+def too_many_values(limit: int) -> Refusal:
+    return Refusal(
+        413,
+        f"The request's body has more than {limit} of the characters `[` and `{{`. Send fewer lists and objects.",
+        code="request_too_large",
+    )
+
+
+def read_timeout() -> Refusal:
+    return Refusal(408, "The request did not arrive in time. Send it again.", code="request_timeout")
+
+
+def bad_http(detail: str = "The request is not valid HTTP/1.1.") -> Refusal:
+    return Refusal(400, detail, code="bad_http")
+
+
+def engine_failed() -> Refusal:
+    return Refusal(
+        502,
+        "The model failed on this request. Nothing is charged; send it again, and change it if that repeats.",
+        code="upstream_error",
+        type="server_error",
+    )
+
+
+class _EngineError(msgspec.Struct):
+    message: str | None = None
+    param: str | None = None
+
+
+class _EngineErrorBody(msgspec.Struct):
+    """SGLang answers flat (`message` at the top) outside a stream and nested (`error.message`) inside one."""
+
+    message: str | None = None
+    param: str | None = None
+    error: _EngineError | str | None = None
+
+
+_engine_error = msgspec.json.Decoder(_EngineErrorBody)
+
+
+def engine_refusal(status: int, body: bytes) -> Refusal:
+    """An engine's own error as a customer may see it: its 4xx keeps status and sentence, nothing else does."""
+    if status in (400, 413, 422):
+        message, param = _engine_message(body)
+        return Refusal(400 if status == 422 else status, message, code="invalid_request", param=param)
+    return overloaded() if status in (429, 503) else engine_failed()
+
+
+def engine_stream_error(body: bytes) -> Refusal:
+    """The error that an engine sent as an event of a stream."""
+    return engine_refusal(400 if b'"code":400' in body else 500, body)
+
+
+def _engine_message(body: bytes) -> tuple[str, str | None]:
+    fallback = "The model refused this request. Check its parameters."
+    try:
+        error = _engine_error.decode(body)
+    except msgspec.DecodeError:
+        return fallback, None
+    nested = error.error if isinstance(error.error, _EngineError) else error
+    message = nested.message or (error.error if isinstance(error.error, str) else None)
+    if not message or _INTERNAL.search(message) or _VALIDATION_DUMP.search(message):
+        return fallback, None
+    return message[:_MESSAGE_MAX], nested.param
+
+
+def head(
+    status: int,
+    length: int | None,
+    *,
+    content_type: str = "application/json",
+    keep_alive: bool = True,
+    extra: str = "",
+) -> bytes:
+    """An HTTP/1.1 head; `length` None means that the body is chunked (or ends with the connection)."""
+    framing = f"content-length: {length}\r\n" if length is not None else ""
+    connection = "" if keep_alive else "connection: close\r\n"
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {content_type}\r\n"
+        f"{framing}{connection}{extra}\r\n"
+    ).encode("latin-1")
+
+
+def refusal_answer(refusal: Refusal, *, keep_alive: bool, request_id: str | None = None) -> bytes:
+    """Head and body of a refusal."""
+    body = refusal.envelope()
+    extra = f"x-request-id: {request_id}\r\n" if request_id else ""
+    if refusal.retry_after_s is not None:
+        extra += f"retry-after: {refusal.retry_after_s}\r\n"
+    if refusal.status == 401:
+        extra += "www-authenticate: Bearer\r\n"
+    return head(refusal.status, len(body), keep_alive=keep_alive, extra=extra) + body
+
+
+def stream_error(refusal: Refusal) -> bytes:
+    """A server-sent event: how a stream that has begun says that it failed."""
+    return b"data: " + refusal.envelope() + b"\n\n"

@@ -1,0 +1,302 @@
+"""One inference request: passed through, metered, and ended exactly once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from schemas.usage import UsageOutcome
+from services.gateway import answers, stream_usage
+from services.gateway.answers import Refusal
+from services.gateway.client_stream import ClientStream
+from services.gateway.dispatch import Dispatch
+from services.gateway.metering import Meter
+from services.gateway.models import Instance, Request
+from services.gateway.request_body import RequestBody
+from services.gateway.stream_usage import EventTooLarge, StreamFilter, Usage
+
+if TYPE_CHECKING:
+    from services.gateway.client_connection import ClientConnection
+    from services.gateway.server import Gateway
+
+_ERROR_BODY_MAX = 65_536
+_CLIENT_GONE_STATUS = 499
+_WRONG_ENGINE = (401, 403, 404)
+_BUSY_ENGINE = (429, 503)
+
+
+class Exchange:
+    """Holds the client's connection and, by its dispatch, the engine's. Every way out passes `_done`."""
+
+    __slots__ = (
+        "_aborting",
+        "_body",
+        "_client_here",
+        "_connection",
+        "_deadline",
+        "_dispatch",
+        "_filter",
+        "_gateway",
+        "_held_bytes",
+        "_latest",
+        "_meter",
+        "_parts",
+        "_request",
+        "_status",
+        "_stream",
+        "finished",
+    )
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        connection: ClientConnection,
+        request: Request,
+        body: RequestBody,
+        meter: Meter,
+        instance: Instance,
+    ) -> None:
+        self._gateway = gateway
+        self._connection = connection
+        self._request = request
+        self._body = body
+        self._meter = meter
+        self._dispatch = Dispatch(gateway, meter, body, instance, self)
+        self._filter: StreamFilter | None = None
+        self._stream: ClientStream | None = None
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+        self._status = 0
+        self._client_here = True
+        self._aborting = False
+        self.finished = False
+        now = gateway.loop.time()
+        self._latest = now + gateway.settings.request_timeout_s
+        self._deadline = now + gateway.settings.first_byte_timeout_s
+
+    def begin(self) -> None:
+        """The intent goes to disk; only then is the request dispatched."""
+        self._gateway.in_flight += 1
+        self._gateway.spool.append_intent(self._meter.intent(), self._dispatch.begin)
+
+    # -- from the engine -------------------------------------------------------------------------------------------
+
+    def upstream_began(self, status: int) -> None:
+        self._status = status
+        if status != 200 or not self._body.stream:
+            return
+        body, meter, settings = self._body, self._meter, self._gateway.settings
+        self._filter = StreamFilter(
+            keep_usage=body.include_usage,
+            keep_continuous=body.include_usage and body.continuous_usage,
+            continuous=body.n > 1 or body.continuous_usage,
+            n=body.n,
+            rewrite_id=meter.request_id if self._dispatch.foreign_id else None,
+            event_bytes_max=settings.event_bytes_max,
+        )
+        self._stream = ClientStream(
+            self._connection, self._request, meter.request_id, self._gateway.loop, settings.coalesce_ms / 1000
+        )
+
+    def upstream_data(self, data: bytes) -> None:
+        if self.finished:
+            return
+        if self._filter is None or self._stream is None:
+            self._gather(data)
+            return
+        if not self._aborting:
+            self._deadline = self._gateway.loop.time() + self._gateway.settings.between_bytes_timeout_s
+        try:
+            forward = self._filter.feed(data)
+        except (EventTooLarge, ValueError):
+            self._fail(answers.engine_failed(), "engine_lost")
+            return
+        if forward and self._client_here:
+            if not self._stream.begun:
+                self._meter.first_token = datetime.now(UTC)
+            self._stream.write(forward)
+        if self._filter.error is not None:
+            self._fail(answers.engine_stream_error(self._filter.error), "engine_refused")
+
+    def _gather(self, data: bytes) -> None:
+        """Hold another piece of an answer that is passed on whole."""
+        limit = self._gateway.settings.answer_bytes_max if self._status == 200 else _ERROR_BODY_MAX
+        if self._held_bytes + len(data) > limit:
+            self._fail(answers.engine_failed(), "engine_lost")
+        elif not self._gateway.answer_held(len(data)):
+            self._fail(answers.overloaded(), "engine_lost")
+        else:
+            self._held_bytes += len(data)
+            self._parts.append(data)
+
+    def upstream_complete(self) -> None:
+        self._dispatch.upstream = None
+        if self.finished:
+            return
+        if self._filter is not None and self._stream is not None:
+            self._stream_complete(self._filter, self._stream)
+        elif self._status == 200:
+            self._whole_complete(b"".join(self._parts))
+        else:
+            self._refused_by_engine(b"".join(self._parts))
+
+    def _whole_complete(self, body: bytes) -> None:
+        usage = stream_usage.usage_of(body)
+        if not self._client_here:
+            self._client_gone_done(usage)
+            return
+        if self._dispatch.foreign_id:
+            try:
+                body = stream_usage.with_id(body, self._meter.request_id)
+            except ValueError:
+                self._fail(answers.engine_failed(), "engine_refused")
+                return
+        extra = f"x-request-id: {self._meter.request_id}\r\n"
+        answer = answers.head(200, len(body), keep_alive=self._request.keep_alive, extra=extra) + body
+        self._done("completed", 200, usage, answer=answer)
+
+    def _stream_complete(self, filtered: StreamFilter, stream: ClientStream) -> None:
+        if not self._client_here:
+            self._client_gone_done(filtered.usage)
+        elif not filtered.done and filtered.usage is None:
+            self._fail(answers.upstream_lost(), "engine_lost")
+        else:
+            self._done("completed", 200, filtered.usage, answer=stream.end(filtered.held))
+
+    def _refused_by_engine(self, body: bytes) -> None:
+        status = self._status
+        if not self._client_here:
+            self._client_gone_done(None)
+            return
+        if status in _WRONG_ENGINE:
+            # Our own key or path was refused: the engine is another than we think.
+            self._gateway.routes.failed(self._dispatch.instance, 500)
+        if status in (*_WRONG_ENGINE, *_BUSY_ENGINE) and self._again("engine_refused"):
+            return
+        self._fail(answers.engine_refusal(status, body), "engine_refused")
+
+    def upstream_lost(self) -> None:
+        dispatch = self._dispatch
+        upstream, dispatch.upstream = dispatch.upstream, None
+        if self.finished:
+            return
+        if not self._client_here:
+            self._client_gone_done(self._usage_seen())
+            return
+        unanswered = upstream is not None and not upstream.answered
+        # A connection that the engine closed while it was idle says nothing about the engine.
+        stale = unanswered and upstream is not None and upstream.used > 1
+        if not stale:
+            self._gateway.routes.failed(dispatch.instance, 502)
+        if not (unanswered and self._again("engine_lost", same_instance_too=stale)):
+            self._fail(answers.upstream_lost(), "engine_lost")
+
+    def not_connected(self) -> None:
+        self._gateway.routes.failed(self._dispatch.instance, 503)
+        if not self._again("engine_lost"):
+            self._fail(answers.no_instance(), "engine_lost")
+
+    def _again(self, outcome: UsageOutcome, *, same_instance_too: bool = False) -> bool:
+        self._parts = []
+        self._gateway.answer_released(self._held_bytes)
+        self._held_bytes = 0
+        self._deadline = self._gateway.loop.time() + self._gateway.settings.first_byte_timeout_s
+        return self._dispatch.again(outcome, same_instance_too=same_instance_too)
+
+    # -- from the client -------------------------------------------------------------------------------------------
+
+    def client_gone(self) -> None:
+        """Stop the engine and learn what it has done so far; the client pays up to here."""
+        if self.finished or not self._client_here:
+            return
+        self._client_here = False
+        upstream = self._dispatch.upstream
+        if upstream is None or self._body.n > 1:
+            # No engine has it, or one that cannot abort it by an id of ours: then the close must do.
+            self._client_gone_done(self._usage_seen())
+            return
+        upstream.resume()
+        self._aborting = True
+        self._deadline = self._gateway.loop.time() + self._gateway.settings.abort_wait_s
+        self._gateway.orphans.add(self)
+        self._dispatch.abort(until_finished=True)
+
+    def client_paused(self) -> None:
+        if self._dispatch.upstream is not None:
+            self._dispatch.upstream.pause()
+
+    def client_resumed(self) -> None:
+        if self._dispatch.upstream is not None:
+            self._deadline = self._gateway.loop.time() + self._gateway.settings.between_bytes_timeout_s
+            self._dispatch.upstream.resume()
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def check_time(self, now: float) -> None:
+        """Called about twice a second by the sweep."""
+        if self.finished or (now < self._deadline and now < self._latest):
+            return
+        if self._client_here and self._connection.paused_since is not None and now < self._latest:
+            return  # it is the client who is slow; it has a bound of its own
+        if not self._client_here:
+            self._client_gone_done(self._usage_seen())
+            return
+        self._gateway.routes.failed(self._dispatch.instance, 504)
+        self._dispatch.abort(until_finished=False)
+        self._fail(answers.upstream_timeout(), "upstream_timeout")
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _usage_seen(self) -> Usage | None:
+        return self._filter.usage if self._filter is not None else None
+
+    def _client_gone_done(self, usage: Usage | None) -> None:
+        outcome: UsageOutcome = "client_gone" if usage is not None else "client_gone_unreported"
+        self._done(outcome, _CLIENT_GONE_STATUS, usage, error_code="client_gone")
+
+    def _fail(self, refusal: Refusal, outcome: UsageOutcome) -> None:
+        if not self._client_here:
+            self._client_gone_done(self._usage_seen())
+            return
+        if self._stream is not None and self._stream.begun:
+            status, answer = 200, self._stream.end(answers.stream_error(refusal))
+        else:
+            status = refusal.status
+            answer = answers.refusal_answer(
+                refusal, keep_alive=self._request.keep_alive, request_id=self._meter.request_id
+            )
+        self._done(outcome, status, self._usage_seen(), answer=answer, error_code=refusal.code)
+
+    def _done(
+        self,
+        outcome: UsageOutcome,
+        status: int,
+        usage: Usage | None,
+        *,
+        answer: bytes = b"",
+        error_code: str | None = None,
+    ) -> None:
+        """The only way out: the event goes to disk, then the answer's last bytes to the client."""
+        if self.finished:
+            return
+        self.finished = True
+        gateway = self._gateway
+        self._dispatch.release()
+        gateway.orphans.discard(self)
+        gateway.exchange_ended()
+        if self._stream is not None:
+            self._stream.cancel()
+        ended = datetime.now(UTC)
+        gateway.metrics.finished(self._meter, outcome, status, usage, ended)
+        event = self._meter.event(outcome, status, ended, usage, error_code)
+        gateway.spool.append_end(
+            self._meter.request_id, self._meter.caller.account, event, lambda: self._release(answer)
+        )
+
+    def _release(self, answer: bytes) -> None:
+        if answer:
+            self._connection.write(answer)
+        self._connection.hold_until_sent(self._held_bytes)
+        stream = self._stream
+        closes = stream is not None and stream.begun and stream.closes_connection
+        self._connection.answered(self._request, keep_alive=not closes)

@@ -1,0 +1,103 @@
+"""One usage event for every authenticated inference request: gathered while it runs, encoded at its end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from schemas.usage import Attempt, Endpoint, TokensUsed, UsageOutcome
+from services.gateway.models import Caller, Instance, Request, Service
+from services.gateway.spool_files import Intent, usage_event
+from services.gateway.stream_usage import Usage
+
+
+class Meter:
+    """What is known of one request so far. Times are UTC.
+
+    Nothing of its body is kept but whether it streams: what a client wrote as its model's name may be anything, and
+    usage is kept for ever. A request that reached no service has the access path "".
+    """
+
+    __slots__ = (
+        "attempts",
+        "caller",
+        "client_request_id",
+        "endpoint",
+        "first_token",
+        "gateway",
+        "instance",
+        "received",
+        "request_id",
+        "service",
+        "streamed",
+    )
+
+    def __init__(self, request_id: str, request: Request, endpoint: Endpoint, caller: Caller, gateway: str) -> None:
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.caller = caller
+        self.gateway = gateway
+        self.received = request.received
+        raw_id = request.client_request_id
+        self.client_request_id = raw_id.decode("ascii", errors="replace") if raw_id is not None else None
+        self.streamed = False
+        self.service: Service | None = None
+        self.instance: Instance | None = None
+        self.first_token: datetime | None = None
+        self.attempts: tuple[Attempt, ...] = ()
+
+    def intent(self) -> Intent:
+        """What an adopter needs, should this gateway die."""
+        assert self.service is not None and self.instance is not None
+        state = self.service.state
+        return Intent(
+            self.request_id,
+            self.caller.account,
+            self.caller.key_id,
+            state.access_path,
+            self.endpoint,
+            self.streamed,
+            self.received,
+            state.service_id,
+            state.model,
+            state.region,
+            state.billing,
+            self.instance.id,
+            self.instance.epoch,
+            self.client_request_id,
+            self.gateway,
+        )
+
+    def event(
+        self, outcome: UsageOutcome, status: int, ended: datetime, usage: Usage | None, error_code: str | None
+    ) -> bytes:
+        """The event's bytes. `usage` is the engine's last report, None where it gave none."""
+        state = self.service.state if self.service is not None else None
+        instance = self.instance
+        return usage_event(
+            TokensUsed(
+                request_id=self.request_id,
+                account=self.caller.account,
+                key_id=self.caller.key_id,
+                access_path=state.access_path if state is not None else "",
+                endpoint=self.endpoint,
+                streamed=self.streamed,
+                received=self.received,
+                ended=ended,
+                outcome=outcome,
+                status=status,
+                service_id=state.service_id if state is not None else None,
+                model=state.model if state is not None else None,
+                region=state.region if state is not None else None,
+                billing=state.billing if state is not None else None,
+                instance=instance.id if instance is not None else None,
+                epoch=instance.epoch if instance is not None else None,
+                first_token=self.first_token,
+                prompt_tokens=usage.prompt_tokens if usage is not None else None,
+                cached_tokens=usage.cached_tokens if usage is not None else None,
+                completion_tokens=(usage.completion_tokens or 0) if usage is not None else None,
+                error_code=error_code,
+                client_request_id=self.client_request_id,
+                attempts=self.attempts,
+                gateway=self.gateway,
+            )
+        )

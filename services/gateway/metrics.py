@@ -1,0 +1,139 @@
+"""Counters of the gateway: plain integers on the hot path, Prometheus' text format when asked. Labels are bounded."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from schemas.usage import UsageOutcome
+from services.gateway.answers import Refusal
+from services.gateway.metering import Meter
+from services.gateway.stream_usage import Usage
+
+if TYPE_CHECKING:
+    from services.gateway.server import Gateway
+
+_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class _Times:
+    def __init__(self) -> None:
+        self.counts = [0] * (len(_BUCKETS_S) + 1)
+        self.sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(_BUCKETS_S, seconds)] += 1
+        self.sum += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        total = 0
+        result: list[tuple[str, float]] = []
+        for bound, count in zip((*map(str, _BUCKETS_S), "+Inf"), self.counts, strict=True):
+            total += count
+            result.append((bound, total))
+        return result
+
+
+class Metrics:
+    """What the data plane counts."""
+
+    def __init__(self) -> None:
+        self._finished: Counter[tuple[str, str, int]] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self._unparsed: Counter[int] = Counter()
+        self._tokens: Counter[str] = Counter()
+        self._durations = _Times()
+        self._first_tokens = _Times()
+        self.connect_failures = 0
+        self.retries = 0
+        self.spool_full = 0
+        self.published = 0
+        self.publish_failures = 0
+        self.adopted_events = 0
+        self.unreadable_spools = 0
+
+    def finished(self, meter: Meter, outcome: UsageOutcome, status: int, usage: Usage | None, ended: datetime) -> None:
+        self._finished[meter.endpoint, outcome, status] += 1
+        self._durations.add((ended - meter.received).total_seconds())
+        if meter.first_token is not None:
+            self._first_tokens.add((meter.first_token - meter.received).total_seconds())
+        if usage is not None:
+            self._tokens["prompt"] += usage.prompt_tokens
+            self._tokens["completion"] += usage.completion_tokens or 0
+
+    def refused(self, endpoint: str, refusal: Refusal) -> None:
+        self._refused[endpoint, refusal.code] += 1
+
+    def unparsed(self, status: int) -> None:
+        self._unparsed[status] += 1
+
+    def exposition(self, gateway: Gateway) -> bytes:
+        """Prometheus' text format."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collector(self, gateway))
+        return generate_latest(registry)
+
+    def families(self, gateway: Gateway) -> Iterator[Metric]:
+        finished = CounterMetricFamily(
+            "hydra_gateway_requests", "Dispatched inference requests", labels=("endpoint", "outcome", "status")
+        )
+        for (endpoint, outcome, status), count in self._finished.items():
+            finished.add_metric((endpoint, outcome, str(status)), count)
+        yield finished
+        refused = CounterMetricFamily(
+            "hydra_gateway_refusals", "Requests refused before dispatch", labels=("endpoint", "code")
+        )
+        for (endpoint, code), count in self._refused.items():
+            refused.add_metric((endpoint, code), count)
+        yield refused
+        unparsed = CounterMetricFamily("hydra_gateway_bad_http", "Bytes that were no request", labels=("status",))
+        for status, count in self._unparsed.items():
+            unparsed.add_metric((str(status),), count)
+        yield unparsed
+        tokens = CounterMetricFamily("hydra_gateway_tokens", "Tokens as engines reported them", labels=("kind",))
+        for kind, count in self._tokens.items():
+            tokens.add_metric((kind,), count)
+        yield tokens
+        for name, text, times in (
+            ("hydra_gateway_request_seconds", "From head to last byte", self._durations),
+            ("hydra_gateway_first_token_seconds", "From head to first streamed byte", self._first_tokens),
+        ):
+            family = HistogramMetricFamily(name, text)
+            family.add_metric((), times.buckets(), times.sum)
+            yield family
+        for name, value in (
+            ("connect_failures", self.connect_failures),
+            ("retries", self.retries),
+            ("spool_full", self.spool_full),
+            ("spool_write_failures", gateway.spool.write_failures),
+            ("usage_published", self.published),
+            ("usage_publish_failures", self.publish_failures),
+            ("usage_adopted", self.adopted_events),
+            ("spools_unreadable", self.unreadable_spools),
+            ("endpoints_unusable", gateway.routes.unusable_endpoints),
+        ):
+            yield CounterMetricFamily(f"hydra_gateway_{name}", name.replace("_", " "), value=value)
+        for name, number in (
+            ("connections", len(gateway.connections)),
+            ("in_flight", gateway.in_flight),
+            ("spool_bytes", gateway.spool.bytes_used),
+            ("spool_unpublished_bytes", gateway.spool.bytes_unpublished),
+            ("state_age_seconds", gateway.state_age_s()),
+            ("degraded", int(gateway.degraded())),
+        ):
+            yield GaugeMetricFamily(f"hydra_gateway_{name}", name.replace("_", " "), value=float(number))
+
+
+class _Collector:
+    def __init__(self, metrics: Metrics, gateway: Gateway) -> None:
+        self._metrics = metrics
+        self._gateway = gateway
+
+    def collect(self) -> Iterator[Metric]:
+        return self._metrics.families(self._gateway)

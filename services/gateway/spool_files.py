@@ -1,0 +1,194 @@
+"""The spool on disk: records, segments and folders. A record is length, CRC-32 and payload; a torn tail is cut.
+
+A payload begins with its kind: an intent (a request is about to be dispatched) or an end (its usage event, ready to
+publish). Both name their request, so that an intent without an end tells of a gateway that died.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from schemas import codec
+from schemas.usage import BillingMode, Endpoint, TokensUsed
+
+_HEADER = struct.Struct("<II")
+HEADER_BYTES = _HEADER.size
+RECORD_BYTES_MAX = 1 << 20
+_INTENT, _END = b"I", b"E"
+_SEGMENT = re.compile(r"\d{12}\.spool")
+LOCK_NAME = "lock"
+USAGE_SOURCE = "/hydra/gateway"
+
+
+class Intent(msgspec.Struct, frozen=True, array_like=True):
+    """What is known before dispatch. Fields are only ever added at the end, so that any release adopts any spool."""
+
+    request_id: str
+    account: str
+    key_id: str
+    access_path: str
+    endpoint: Endpoint
+    streamed: bool
+    received: datetime
+    service_id: str
+    model: str
+    region: str
+    billing: BillingMode
+    instance: str
+    epoch: int
+    client_request_id: str | None
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A finished request: its usage event as it is published, and the account that is the message's key."""
+
+    request_id: str
+    account: str
+    event: bytes
+
+
+_intent_encoder = msgspec.msgpack.Encoder()
+_intent_decoder = msgspec.msgpack.Decoder(Intent)
+
+
+def _record(payload: bytes) -> bytes:
+    return _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def intent_record(intent: Intent) -> bytes:
+    return _record(_INTENT + _intent_encoder.encode(intent))
+
+
+def end_record(request_id: str, account: str, event: bytes) -> bytes:
+    return _record(b"%b%b %b %b" % (_END, request_id.encode(), account.encode(), event))
+
+
+def parsed(payload: bytes) -> Intent | End:
+    """Raises ValueError (msgspec's errors are of that class) where the payload is none of ours."""
+    kind = payload[:1]
+    if kind == _INTENT:
+        return _intent_decoder.decode(payload[1:])
+    if kind == _END:
+        request_id, account, event = payload[1:].split(b" ", 2)
+        return End(request_id.decode(), account.decode(), event)
+    raise ValueError(f"unknown kind of spool record {kind!r}")
+
+
+def payloads(data: bytes, offset: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Each whole record's payload and the offset behind it, up to the first that is torn."""
+    total = len(data)
+    while offset + HEADER_BYTES <= total:
+        length, checksum = _HEADER.unpack_from(data, offset)
+        end = offset + HEADER_BYTES + length
+        if length == 0 or length > RECORD_BYTES_MAX or end > total:
+            return
+        payload = data[offset + HEADER_BYTES : end]
+        if zlib.crc32(payload) != checksum:
+            return
+        yield payload, end
+        offset = end
+
+
+def lost_usage(intent: Intent) -> TokensUsed:
+    """The usage of a request whose gateway died: from the intent alone, so every adopter builds the same."""
+    return TokensUsed(
+        request_id=intent.request_id,
+        account=intent.account,
+        key_id=intent.key_id,
+        access_path=intent.access_path,
+        endpoint=intent.endpoint,
+        streamed=intent.streamed,
+        received=intent.received,
+        ended=intent.received,
+        outcome="gateway_lost",
+        status=0,
+        service_id=intent.service_id,
+        model=intent.model,
+        region=intent.region,
+        billing=intent.billing,
+        instance=intent.instance,
+        epoch=intent.epoch,
+        client_request_id=intent.client_request_id,
+        gateway=intent.gateway,
+    )
+
+
+def usage_event(usage: TokensUsed) -> bytes:
+    """The CloudEvents message of one request's usage: id the request's, time its end."""
+    return codec.encode(
+        codec.event(usage, id=usage.request_id, source=USAGE_SOURCE, subject=usage.account, time=usage.ended)
+    )
+
+
+def segments(folder: Path) -> list[Path]:
+    """A spool's segments, oldest first."""
+    return sorted(path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    return folder / f"{number:012d}.spool"
+
+
+def left_behind(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
+    """(account, event) of all that a dead gateway's segments hold: its ends, then one event per intent without one."""
+    open_intents: dict[str, Intent] = {}
+    # Kept to the end: after a write that failed in part, an intent may stand once more behind its request's end.
+    ended: set[str] = set()
+    for path in paths:
+        for payload, _ in payloads(path.read_bytes()):
+            record = parsed(payload)
+            if isinstance(record, End):
+                open_intents.pop(record.request_id, None)
+                ended.add(record.request_id)
+                yield record.account, record.event
+            elif record.request_id not in ended:
+                open_intents[record.request_id] = record
+    for intent in open_intents.values():
+        yield intent.account, usage_event(lost_usage(intent))
+
+
+class FolderLock:
+    """An exclusive lock on a spool's folder, held by an open file: the kernel lets go of it when the process dies."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / LOCK_NAME
+        self._handle: int | None = None
+
+    def take(self) -> bool:
+        """Whether the lock is ours now; False where another process has it or the folder is being removed."""
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = os.fstat(handle).st_ino == self._path.stat().st_ino
+        except OSError:
+            same = False
+        if not same:
+            os.close(handle)
+            return False
+        self._handle = handle
+        return True
+
+    def remove_folder(self) -> None:
+        """Remove the folder, which holds nothing but the lock, while it is ours. Raises OSError where it holds more."""
+        self._path.unlink(missing_ok=True)
+        self._path.parent.rmdir()
+
+    def release(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
