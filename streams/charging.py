@@ -1,0 +1,114 @@
+"""The step that token_charges and instance_charges share: rate a batch by the recorded prices, publish, park."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from aiokafka import ConsumerRecord
+
+from adapters.clock import Clock
+from adapters.errors import Rejected
+from adapters.kafka.parking import Parker, decoded
+from adapters.kafka.producer import EventProducer
+from domain.prices import PriceBook
+from domain.rating import Unratable, charges_id, event_time_of
+from schemas import codec
+from schemas.charges import ChargesRaised
+from schemas.envelope import Event
+from schemas.instances import InstanceChanged
+from schemas.topics import CHARGES
+from schemas.usage import TokensUsed
+from streams.metrics import StreamMetrics
+from streams.recorded_prices import RecordedPrices
+
+Data = TypeVar("Data", TokensUsed, InstanceChanged)
+
+Rate = Callable[[Data, Event[Data], PriceBook], ChargesRaised]
+
+UNPRICED = Rejected("unpriced", "no price was in force at the event's time; replay it once the price is recorded")
+MESSAGE_BYTES_MAX = 1_000_000
+TURN_RECORDS = 100
+"""Records rated before others on the event loop get their turn."""
+
+
+class Charging(Generic[Data]):
+    """Bytes and prices in, charges or a parked message out. `process` is the function of a BatchConsumer."""
+
+    def __init__(
+        self,
+        data_type: type[Data],
+        rate: Rate[Data],
+        source: str,
+        prices: RecordedPrices,
+        producer: EventProducer,
+        parker: Parker,
+        clock: Clock,
+        metrics: StreamMetrics,
+    ) -> None:
+        self._data_type: type[Data] = data_type
+        self._rate: Rate[Data] = rate
+        self._source = source
+        self._prices = prices
+        self._producer = producer
+        self._parker = parker
+        self._clock = clock
+        self._metrics = metrics
+
+    async def process(self, records: Sequence[ConsumerRecord]) -> None:
+        """Write the charges of every record, or park it, and return once Kafka has all. Raises Unavailable."""
+        await self._prices.catch_up()
+        written: list[asyncio.Future[object]] = []
+        charged: list[Event[ChargesRaised]] = []
+        to_park: list[tuple[ConsumerRecord, Rejected]] = []
+        for number, record in enumerate(records):
+            if number % TURN_RECORDS == TURN_RECORDS - 1:
+                await asyncio.sleep(0)
+            try:
+                message, value = self._charges_of(record)
+            except Rejected as rejected:
+                to_park.append((record, rejected))
+                continue
+            written.append(await self._producer.send(CHARGES, message.data.account, value))
+            charged.append(message)
+            if message.data.unbilled == "unpriced":
+                to_park.append((record, UNPRICED))
+        await self._producer.acknowledged(written)
+        for record, cause in to_park:
+            await self._parker.park(record, cause)
+        self._count(records, charged, to_park)
+
+    def _charges_of(self, record: ConsumerRecord) -> tuple[Event[ChargesRaised], bytes]:
+        event = decoded(record, self._data_type)
+        try:
+            raised = self._rate(event.data, event, self._prices.book)
+            time = event_time_of(event.data)
+        except Unratable as error:
+            raise Rejected("invalid", str(error)) from error
+        message = codec.event(
+            raised,
+            id=charges_id(raised),
+            source=self._source,
+            subject=raised.account,
+            time=time,
+            traceparent=event.traceparent,
+        )
+        value = codec.encode(message)
+        if len(value) + len(raised.account) > MESSAGE_BYTES_MAX:
+            raise Rejected("too_large", f"its charges would be a message of more than {MESSAGE_BYTES_MAX} bytes")
+        return message, value
+
+    def _count(
+        self,
+        records: Sequence[ConsumerRecord],
+        charged: Sequence[Event[ChargesRaised]],
+        to_park: Sequence[tuple[ConsumerRecord, Rejected]],
+    ) -> None:
+        now = self._clock.now()
+        for message in charged:
+            self._metrics.delay_s.observe(max(0.0, (now - message.time).total_seconds()))
+        unpriced = sum(cause is UNPRICED for _, cause in to_park)
+        self._metrics.events.inc(len(records))
+        self._metrics.unpriced.inc(unpriced)
+        self._metrics.parked.inc(len(to_park) - unpriced)

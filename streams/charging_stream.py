@@ -1,0 +1,82 @@
+"""A rater as a stream: its consumer, the recorded prices and its producer, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from adapters.clock import SystemClock
+from adapters.kafka.batches import BatchConsumer
+from adapters.kafka.parking import Parker
+from adapters.kafka.producer import EventProducer
+from adapters.settings import PlatformSettings
+from schemas.charges import ChargesRaised, SourceType
+from schemas.topics import Topic
+from streams.charges_written import ChargesWritten
+from streams.charging import Charging, Data, Rate
+from streams.metrics import StreamMetrics
+from streams.recorded_prices import RecordedPrices
+from streams.settings import StreamSettings
+from streams.stream_process import run_together
+
+
+@dataclass(frozen=True)
+class Rater:
+    """What tells one rater from the other. `partition_of` gives the partition of `topic` that a charge came from."""
+
+    process: str
+    topic: Topic
+    source_type: SourceType
+    source: str
+    partition_of: Callable[[ChargesRaised], int]
+
+
+class ChargingStream:
+    """`run` rates until cancelled. Ready once the prices are read and the consumer has its partitions."""
+
+    def __init__(
+        self,
+        rater: Rater,
+        data_type: type[Data],
+        rate: Rate[Data],
+        platform: PlatformSettings,
+        settings: StreamSettings,
+    ) -> None:
+        self.metrics = StreamMetrics(rater.process)
+        clock = SystemClock()
+        self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
+        self._prices = RecordedPrices(platform.kafka_bootstrap, self.metrics)
+        step = Charging(
+            data_type,
+            rate,
+            rater.source,
+            self._prices,
+            self._producer,
+            Parker(rater.process, self._producer, clock),
+            clock,
+            self.metrics,
+        )
+        self._consumer = BatchConsumer(
+            platform.kafka_bootstrap,
+            settings.group,
+            [rater.topic],
+            step.process,
+            ChargesWritten(platform.kafka_bootstrap, rater.source_type, rater.partition_of),
+            records_max=settings.batch_records_max,
+        )
+
+    def readiness(self) -> tuple[bool, str]:
+        if not self._prices.caught_up:
+            return False, "prices are being read"
+        if not self._prices.connected:
+            return False, "prices cannot be read: Kafka is away"
+        return self._consumer.ready, self._consumer.reason
+
+    async def lag(self) -> int:
+        return await self._consumer.lag()
+
+    async def run(self) -> None:
+        try:
+            await run_together(self._prices.run(), self._consumer.run())
+        finally:
+            await self._producer.stop()

@@ -1,0 +1,1 @@
+"""Rates `hydra.instances` to `hydra.charges`. The rules are domain/rating.py's, the step is streams/charging.py's."""

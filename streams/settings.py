@@ -1,0 +1,20 @@
+"""What the settings of every stream have; each stream adds its prefix, its port and its group."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+
+class StreamSettings(BaseSettings):
+    """`port` serves health and metrics on `host`. `group` is the Kafka consumer group whose offsets are the progress.
+
+    `batch_records_max` bounds what one batch holds in memory; `kafka_timeout_s` bounds a wait for Kafka.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65_535)
+    group: str = Field(min_length=1)
+    batch_records_max: int = Field(default=2_000, ge=1, le=50_000)
+    kafka_timeout_s: float = Field(default=30.0, gt=0, le=300)
+    lag_every_s: float = Field(default=5.0, gt=0, le=300)

@@ -1,0 +1,16 @@
+"""Settings of token_charges, read once at its start. Prefix HYDRA_TOKEN_CHARGES_."""
+
+from __future__ import annotations
+
+from pydantic_settings import SettingsConfigDict
+
+from streams.settings import StreamSettings
+
+
+class TokenChargesSettings(StreamSettings):
+    """See StreamSettings."""
+
+    model_config = SettingsConfigDict(env_prefix="HYDRA_TOKEN_CHARGES_", frozen=True, extra="ignore")
+
+    port: int = 8011
+    group: str = "hydra.token_charges"

@@ -1,0 +1,94 @@
+"""How far the warehouse has come, noted in ClickHouse per partition: what `as_of` tells a reader of bills."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from aiokafka import ConsumerRecord
+
+from adapters.clickhouse.client import ClickHouse
+from adapters.clickhouse.progress import note_progress, progress
+from adapters.clickhouse.rows import ProgressRow
+from adapters.clock import Clock
+from adapters.errors import StopOnPurpose
+
+Partition = tuple[str, int]
+
+
+class ProgressNotes:
+    """Remembers the last note of each partition, so that event time never goes back."""
+
+    def __init__(self, clickhouse: ClickHouse, clock: Clock) -> None:
+        self._clickhouse = clickhouse
+        self._clock = clock
+        self._notes: dict[Partition, ProgressRow] | None = None
+        self._writing = asyncio.Lock()
+
+    async def check(self, offsets: Mapping[Partition, int]) -> None:
+        """Raise StopOnPurpose where Kafka goes on at an offset that lies ahead of what the tables hold.
+
+        Then ClickHouse has lost what it had, or is another one, and going on would leave a hole in every bill.
+        """
+        async with self._writing:
+            notes = await self._known()
+            if any(offset > _next_offset(notes, partition) for partition, offset in offsets.items()):
+                # Another warehouse may have had the partition in between.
+                self._notes = notes = await progress(self._clickhouse)
+            for (topic, number), offset in offsets.items():
+                held = _next_offset(notes, (topic, number))
+                if offset > held:
+                    raise StopOnPurpose(
+                        f"{topic} partition {number} goes on at offset {offset}, but ClickHouse holds it only up to "
+                        f"{held}: if its data was lost, set the group's offsets back to 0 and start again"
+                    )
+
+    async def note(
+        self, records: Sequence[ConsumerRecord], event_times: Mapping[tuple[str, int, int], datetime]
+    ) -> None:
+        """All of `records` are in the tables. Raises Unavailable."""
+        async with self._writing:
+            notes = await self._known()
+            now = self._clock.now()
+            changed: dict[Partition, ProgressRow] = {}
+            for record in records:
+                partition = (record.topic, record.partition)
+                known = changed.get(partition) or notes.get(partition)
+                times = [known.event_time if known else None]
+                times.append(event_times.get((record.topic, record.partition, record.offset)))
+                latest = max((time for time in times if time is not None), default=None)
+                behind = max(record.offset + 1, known.next_offset if known else 0)
+                changed[partition] = ProgressRow(*partition, behind, latest, False, now)
+            await note_progress(self._clickhouse, list(changed.values()))
+            notes.update(changed)
+
+    async def note_idle(self, offsets: Mapping[Partition, tuple[int, int]], asked_at: datetime) -> None:
+        """Of (committed, end) by partition, note those in which nothing was left at `asked_at`. Raises Unavailable."""
+        await self.check({partition: committed for partition, (committed, _) in offsets.items()})
+        async with self._writing:
+            notes = await self._known()
+            idle: dict[Partition, ProgressRow] = {}
+            for partition, (committed, end) in offsets.items():
+                known = notes.get(partition)
+                # A batch may have been noted since; then its own note stands.
+                if committed >= end and (known is None or (known.next_offset <= end and known.noted_at <= asked_at)):
+                    time = known.event_time if known else None
+                    idle[partition] = ProgressRow(*partition, end, time, True, asked_at)
+            await note_progress(self._clickhouse, list(idle.values()))
+            notes.update(idle)
+
+    async def charges_noted(self, topic: str) -> dict[int, int]:
+        """The next offset of each partition of `topic` as ClickHouse has it now, noted by whichever writer."""
+        noted = await progress(self._clickhouse)
+        return {number: row.next_offset for (name, number), row in noted.items() if name == topic}
+
+    async def _known(self) -> dict[Partition, ProgressRow]:
+        if self._notes is None:
+            self._notes = await progress(self._clickhouse)
+        return self._notes
+
+
+def _next_offset(notes: Mapping[Partition, ProgressRow], partition: Partition) -> int:
+    known = notes.get(partition)
+    return known.next_offset if known else 0

@@ -1,0 +1,22 @@
+"""Settings of the warehouse, read once at its start. Prefix HYDRA_WAREHOUSE_."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from streams.settings import StreamSettings
+
+
+class WarehouseSettings(StreamSettings):
+    """A batch is written at once when it is full, and no sooner than `batch_every_s` after the one before it.
+
+    `progress_every_s`: how often partitions in which nothing happens are noted as read to their end (`as_of`).
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HYDRA_WAREHOUSE_", frozen=True, extra="ignore")
+
+    port: int = 8013
+    group: str = "hydra.warehouse"
+    batch_every_s: float = Field(default=0.1, ge=0, le=0.5)
+    progress_every_s: float = Field(default=2.0, gt=0, le=60)

@@ -1,0 +1,109 @@
+"""The warehouse as a stream: its consumer, its ClickHouse and its producer, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from adapters.clickhouse.client import ADMIN, ClickHouse, ClickHouseAddress
+from adapters.clickhouse.migrations import migrate
+from adapters.clickhouse.progress import has_written
+from adapters.clock import SystemClock
+from adapters.errors import Unavailable
+from adapters.kafka.batches import BatchConsumer
+from adapters.kafka.parking import Parker
+from adapters.kafka.producer import EventProducer
+from adapters.secret_files import CLICKHOUSE_ADMIN_PASSWORD
+from adapters.settings import PlatformSettings
+from streams.metrics import StreamMetrics
+from streams.stream_process import run_together
+from streams.warehouse.progress_notes import ProgressNotes
+from streams.warehouse.settings import WarehouseSettings
+from streams.warehouse.stated_totals import StatedTotals
+from streams.warehouse.table_rows import TOPICS
+from streams.warehouse.writing import Writing
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S_MAX = 10.0
+
+
+class WarehouseStream:
+    """`run` writes until cancelled. Ready once ClickHouse is migrated and the consumer has its partitions."""
+
+    def __init__(self, platform: PlatformSettings, settings: WarehouseSettings) -> None:
+        self.metrics = StreamMetrics("warehouse")
+        self._platform = platform
+        self._settings = settings
+        self._clock = SystemClock()
+        self._clickhouse = ClickHouse(
+            ClickHouseAddress.with_password_file(
+                platform.clickhouse_url,
+                ADMIN,
+                platform.secrets_dir / CLICKHOUSE_ADMIN_PASSWORD,
+                platform.clickhouse_database,
+            )
+        )
+        self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
+        self._progress = ProgressNotes(self._clickhouse, self._clock)
+        step = Writing(
+            self._clickhouse,
+            self._progress,
+            StatedTotals(self._clickhouse, self._producer, self._progress, self.metrics),
+            Parker("warehouse", self._producer, self._clock),
+            self._clock,
+            self.metrics,
+            settings.batch_every_s,
+        )
+        self._consumer = BatchConsumer(
+            platform.kafka_bootstrap,
+            settings.group,
+            TOPICS,
+            step.process,
+            self._has_written,
+            records_max=settings.batch_records_max,
+            poll_ms=100,
+        )
+        self._waits_for = "ClickHouse has not answered yet"
+
+    def readiness(self) -> tuple[bool, str]:
+        if self._waits_for:
+            return False, self._waits_for
+        return self._consumer.ready, self._consumer.reason
+
+    async def lag(self) -> int:
+        return await self._consumer.lag()
+
+    async def run(self) -> None:
+        try:
+            await self._migrate()
+            await run_together(self._consumer.run(), self._note_idle())
+        finally:
+            await self._producer.stop()
+            await self._clickhouse.close()
+
+    async def _has_written(self, topic: str, partition: int) -> bool:
+        return await has_written(self._clickhouse, topic, partition)
+
+    async def _migrate(self) -> None:
+        pause_s = 0.2
+        while True:
+            try:
+                ran = await migrate(self._clickhouse, self._platform.time_zone)
+                logger.info("tables are up to date", extra={"ran": ran})
+                self._waits_for = ""
+                return
+            except Unavailable as error:
+                self._waits_for = str(error)
+                logger.warning("ClickHouse is awaited", extra={"cause": str(error)})
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_S_MAX)
+
+    async def _note_idle(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.progress_every_s)
+            asked_at = self._clock.now()
+            try:
+                await self._progress.note_idle(await self._consumer.progress(), asked_at)
+            except Unavailable as error:
+                logger.info("progress is not noted", extra={"cause": str(error)})

@@ -1,0 +1,123 @@
+"""The step of the warehouse: rows in, progress noted, totals stated, in that order; then the shell commits.
+
+A kill anywhere in between brings the whole batch again: rows are written once more, which changes nothing, and the
+totals of its hours are stated once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+
+from aiokafka import ConsumerRecord
+
+from adapters.clickhouse.client import ClickHouse
+from adapters.clickhouse.writing import AccountHour, write
+from adapters.clock import Clock
+from adapters.errors import Rejected
+from adapters.kafka.parking import Parker
+from streams.metrics import StreamMetrics
+from streams.warehouse.progress_notes import ProgressNotes
+from streams.warehouse.stated_totals import StatedTotals
+from streams.warehouse.table_rows import Rows
+
+logger = logging.getLogger(__name__)
+
+TURN_RECORDS = 200
+
+
+class Writing:
+    """`process` is the function of a BatchConsumer. One batch at a time."""
+
+    def __init__(
+        self,
+        clickhouse: ClickHouse,
+        progress: ProgressNotes,
+        totals: StatedTotals,
+        parker: Parker,
+        clock: Clock,
+        metrics: StreamMetrics,
+        batch_every_s: float,
+    ) -> None:
+        self._clickhouse = clickhouse
+        self._progress = progress
+        self._totals = totals
+        self._parker = parker
+        self._clock = clock
+        self._metrics = metrics
+        self._batch_every_s = batch_every_s
+        self._next_batch_at = 0.0
+
+    async def process(self, records: Sequence[ConsumerRecord]) -> None:
+        """Return once every record is in ClickHouse or parked, and the totals it changed are stated.
+
+        Raises Unavailable: nothing was acknowledged, and all comes again. Raises StopOnPurpose where ClickHouse lacks
+        what came before these records.
+        """
+        # Small batches make small parts of tables; what arrives meanwhile goes with the next one.
+        await asyncio.sleep(max(0.0, self._next_batch_at - self._clock.monotonic()))
+        self._next_batch_at = self._clock.monotonic() + self._batch_every_s
+        first: dict[tuple[str, int], int] = {}
+        for record in records:
+            first.setdefault((record.topic, record.partition), record.offset)
+        await self._progress.check(first)
+        written = _Outcome()
+        await self._write(records, written)
+        for record, rejected in written.rejected:
+            await self._parker.park(record, rejected)
+        await self._progress.note(records, written.event_times)
+        await self._totals.state(written.hours, records)
+        self._count(records, written)
+
+    async def _write(self, records: Sequence[ConsumerRecord], written: _Outcome) -> None:
+        taken, rows = [], Rows()
+        for number, record in enumerate(records):
+            if number % TURN_RECORDS == TURN_RECORDS - 1:
+                await asyncio.sleep(0)
+            try:
+                written.event_times[record.topic, record.partition, record.offset] = rows.add(record)
+                taken.append(record)
+            except Rejected as rejected:
+                written.rejected.append((record, rejected))
+        try:
+            result = await write(self._clickhouse, rows.batch())
+        except (Rejected, ValueError, TypeError, OverflowError, struct.error) as error:
+            # Some value fits no column. Halve until the record that holds it stands alone.
+            if len(taken) <= 1:
+                written.rejected += [(record, _as_rejected(error)) for record in taken]
+                return
+            middle = len(taken) // 2
+            await self._write(taken[:middle], written)
+            await self._write(taken[middle:], written)
+            return
+        written.rows += result.rows
+        written.hours |= result.hours
+        if result.conflicts:
+            logger.error("events in conflict", extra={"ids": sorted(result.conflicts)[:20]})
+            self._metrics.conflicts.inc(len(result.conflicts))
+
+    def _count(self, records: Sequence[ConsumerRecord], written: _Outcome) -> None:
+        now = self._clock.now()
+        for time in written.event_times.values():
+            self._metrics.delay_s.observe(max(0.0, (now - time).total_seconds()))
+        self._metrics.events.inc(len(records))
+        self._metrics.parked.inc(len(written.rejected))
+        self._metrics.rows.inc(written.rows)
+
+
+class _Outcome:
+    def __init__(self) -> None:
+        self.rows = 0
+        self.hours: set[AccountHour] = set()
+        self.event_times: dict[tuple[str, int, int], datetime] = {}
+        self.rejected: list[tuple[ConsumerRecord, Rejected]] = []
+
+
+def _as_rejected(error: Exception) -> Rejected:
+    if isinstance(error, Rejected):
+        # ClickHouse quotes values in what it says.
+        logger.error("row refused", extra={"cause": error.detail[:300]})
+    return Rejected("invalid", "a value in it does not fit the tables")
