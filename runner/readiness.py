@@ -1,0 +1,67 @@
+"""Asks a process whether it is ready, in the way that the table of processes names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+
+from runner.kafka import brokers_in_metadata
+from runner.processes import Process
+from runner.settings import RunnerSettings
+
+PROBE_TIMEOUT_S = 3.0
+REASON_LENGTH_MAX = 300
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`answered` is False where nothing came back at all; `reason` is the process's own word on why it is not ready."""
+
+    ready: bool
+    answered: bool
+    reason: str = ""
+
+
+Ask = Callable[[Process], Awaitable[Answer]]
+
+
+class Readiness:
+    """Asks over HTTP or Kafka's protocol. One instance asks for a whole platform."""
+
+    def __init__(self, settings: RunnerSettings) -> None:
+        self._settings = settings
+        # Certificates are for the customers' names, and we ask by a loopback address.
+        self._client = httpx.AsyncClient(timeout=PROBE_TIMEOUT_S, verify=False, trust_env=False)  # noqa: S501
+
+    async def ask(self, process: Process) -> Answer:
+        """Whether the process is ready now; never raises for what the process does."""
+        if process.probe == "kafka":
+            host, port = self._settings.reachable_host(process), self._settings.port(process) or 0
+            brokers = await asyncio.to_thread(brokers_in_metadata, host, port, PROBE_TIMEOUT_S)
+            return Answer(ready=brokers > 0, answered=brokers > 0)
+        url = self._settings.url(process)
+        if url is None:
+            return Answer(ready=False, answered=False)
+        try:
+            response = await self._client.get(url + process.health_path)
+        except httpx.HTTPError:
+            return Answer(ready=False, answered=False, reason="does not answer")
+        if response.status_code == 200:
+            return Answer(ready=True, answered=True)
+        return Answer(ready=False, answered=True, reason=_reason_in(response))
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._client.aclose()
+
+
+def _reason_in(response: httpx.Response) -> str:
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    reason = body.get("reason") if isinstance(body, dict) else None
+    return str(reason or f"answers {response.status_code}")[:REASON_LENGTH_MAX]
