@@ -1,0 +1,1 @@
+"""Hydra's tests: unit, contract, integration, faults, e2e; the servers that they run against are in `servers`."""

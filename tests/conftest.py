@@ -1,0 +1,46 @@
+"""Fixtures of all tests: real servers, one of each a run, on free ports and folders of their own."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.clickhouse import ClickHouseProcess, running_clickhouse
+from tests.servers.kafka import running_kafka
+from tests.servers.ports import free_port
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Apache Kafka's bootstrap address. All tests of a run share it, so use topics and groups of your own."""
+    with running_kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server.node.bootstrap
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """The address of PostgreSQL's database `postgres`. All tests of a run share it: create databases of your own."""
+    from tests.servers.postgresql import running_postgresql
+
+    with running_postgresql() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def clickhouse_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseProcess]:
+    """The embedded ClickHouse: `url`, `admin_password`, `admin_password_file`, `analyst_password`. All tests of a run
+    share it: create databases of your own."""
+    with running_clickhouse(tmp_path_factory.mktemp("clickhouse")) as server:
+        yield server
+
+
+@pytest.fixture
+def unused_port() -> Callable[[], int]:
+    """Draws free loopback ports."""
+    return free_port
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The top of the checkout."""
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,56 @@
+"""Kafka dies under the control services: they go on answering, say so, and publish everything once it is back."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+
+from adapters.kafka.topics import create_topics
+from schemas import codec
+from schemas.accounts import ApiKeyState
+from schemas.topics import API_KEYS
+from tests.servers.child_process import end_with_parent
+from tests.servers.control_process import running_control
+from tests.servers.kafka import running_kafka
+from tests.servers.topic_reading import records_of
+
+DEADLINE_S = 120
+
+
+async def _readiness(operator: httpx.AsyncClient, status: int) -> str:
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            answer = await operator.get("/health/ready")
+            if answer.status_code == status:
+                return str(answer.json()["reason"])
+            await asyncio.sleep(0.1)
+
+
+async def test_accounts_keeps_what_kafka_cannot_take_and_publishes_it_later(tmp_path: Path) -> None:
+    with running_kafka(tmp_path / "kafka") as kafka:
+        bootstrap = kafka.node.bootstrap
+        await create_topics(bootstrap)
+        with running_control("accounts", tmp_path / "home", bootstrap) as accounts:
+            async with httpx.AsyncClient(base_url=accounts.url, headers=accounts.operator, timeout=60) as operator:
+                account = (await operator.post("/v1/accounts", json={"name": "a"})).json()["id"]
+                keys = f"/v1/accounts/{account}/keys"
+                key = (await operator.post(keys, json={})).json()
+                await _readiness(operator, 200)
+                kafka.kill()
+                disabled = await operator.patch(f"{keys}/{key['id']}", json={"status": "disabled"})
+                assert (disabled.status_code, disabled.json()["status"]) == (200, "disabled")
+                assert "changes wait in the outbox" in await _readiness(operator, 503)
+                # The other half of who may: a customer's key that was known stays known.
+                as_customer = {"Authorization": f"Bearer {key['key']}"}
+                assert (await operator.get("/v1/accounts/me", headers=as_customer)).status_code in (200, 401)
+                kafka.start(before_exec=end_with_parent)
+                assert await _readiness(operator, 200) == ""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                found = [record.value for record in await records_of(bootstrap, API_KEYS)]
+                states = [codec.decode(value, ApiKeyState).data for value in found if value]
+                if states and states[-1].status == "disabled":
+                    break
+                await asyncio.sleep(0.2)
+        assert {state.key_id for state in states} == {key["id"]}
+        assert [state.version for state in states] == sorted(state.version for state in states)

@@ -1,0 +1,215 @@
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import sqlalchemy as sa
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from prometheus_client import REGISTRY
+
+from adapters.clock import SystemClock
+from adapters.database import outbox
+from adapters.database.engine import Database
+from adapters.database.outbox import OutboxRelay
+from adapters.database.shared_tables import outbox as rows
+from adapters.kafka.producer import EventProducer
+from adapters.kafka.topics import create_topics
+from schemas.topics import ACCOUNTS, Topic
+
+
+class HeldProducer(EventProducer):
+    """A producer whose process is stopped between reading the outbox and sending: until `release` is set."""
+
+    def __init__(self, bootstrap: str) -> None:
+        super().__init__(bootstrap)
+        self.holds = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def publish_all(self, messages: list[tuple[Topic, str, bytes | None]]) -> None:
+        self.holds.set()
+        await self.release.wait()
+        await super().publish_all(messages)
+
+
+@pytest.fixture
+async def bootstrap(kafka: str) -> str:
+    await create_topics(kafka)
+    return kafka
+
+
+@asynccontextmanager
+async def relaying(relay: OutboxRelay) -> AsyncIterator[OutboxRelay]:
+    task = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def new_key() -> str:
+    return f"u-{secrets.token_hex(6)}"
+
+
+async def put(database: Database, key: str, *values: bytes) -> None:
+    async with database.transaction() as session:
+        for value in values:
+            await outbox.add(session, ACCOUNTS, key, value)
+
+
+async def published(bootstrap: str, key: str) -> list[bytes]:
+    """Every value of `key` on the topic, in its order."""
+    partition = TopicPartition(ACCOUNTS.name, 0)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        end = (await consumer.end_offsets([partition]))[partition]
+        found: list[bytes] = []
+        while await consumer.position(partition) < end:
+            batches = await consumer.getmany(partition, timeout_ms=500)
+            found += [record.value for record in batches.get(partition, []) if record.key == key.encode()]
+        return found
+    finally:
+        await consumer.stop()
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], timeout_s: float = 60.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.05)
+
+
+async def unsent(database: Database) -> int:
+    async with database.transaction() as session:
+        query = sa.select(sa.func.count()).select_from(rows).where(rows.c.sent_at.is_(None))
+        return (await session.execute(query)).scalar_one()
+
+
+async def all_sent(database: Database) -> bool:
+    return await unsent(database) == 0
+
+
+async def test_a_commit_alone_wakes_the_relay_and_order_holds(database: Database, bootstrap: str) -> None:
+    key = new_key()
+    async with EventProducer(bootstrap) as producer:
+        relay = OutboxRelay(database, producer, SystemClock(), batch_max=7, poll_s=3_600)
+        async with relaying(relay):
+            await asyncio.sleep(0.5)  # it has found nothing and waits
+            values = [b"%d" % number for number in range(40)]
+            await put(database, key, *values[:25])
+            await put(database, key, *values[25:])
+            await eventually(lambda: all_sent(database))
+    assert await published(bootstrap, key) == values
+    assert relay.reason == ""
+
+
+async def test_what_was_rolled_back_is_never_sent(database: Database, bootstrap: str) -> None:
+    key = new_key()
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as session:
+            await outbox.add(session, ACCOUNTS, key, b"never")
+            raise RuntimeError
+    async with EventProducer(bootstrap) as producer, relaying(OutboxRelay(database, producer, SystemClock())):
+        await put(database, key, b"sent")
+        await eventually(lambda: all_sent(database))
+    assert await published(bootstrap, key) == [b"sent"]
+
+
+async def test_with_kafka_away_everything_is_kept_and_said(
+    database: Database, bootstrap: str, unused_port: Callable[[], int]
+) -> None:
+    key = new_key()
+    away = OutboxRelay(database, EventProducer(f"127.0.0.1:{unused_port()}", timeout_s=1), SystemClock())
+    async with relaying(away):
+        await put(database, key, b"1", b"2")
+
+        async def said() -> bool:
+            return "Kafka" in away.reason
+
+        await eventually(said)
+        assert await unsent(database) == 2
+        assert REGISTRY.get_sample_value("hydra_outbox_waiting") == 2
+    async with EventProducer(bootstrap) as producer, relaying(OutboxRelay(database, producer, SystemClock())):
+        await eventually(lambda: all_sent(database))
+    assert await published(bootstrap, key) == [b"1", b"2"]
+
+
+async def test_one_relay_publishes_while_a_second_stands_by(database: Database, bootstrap: str) -> None:
+    key = new_key()
+    async with EventProducer(bootstrap) as producer:
+        first = OutboxRelay(database, producer, SystemClock(), lease_s=30)
+        second = OutboxRelay(database, producer, SystemClock(), lease_s=30)
+        await put(database, key, b"1")
+        assert await first.relay_batch() == 1
+        await put(database, key, b"2")
+        assert await second.relay_batch() == 0
+        assert await first.relay_batch() == 1
+    assert await published(bootstrap, key) == [b"1", b"2"]
+
+
+async def test_a_relay_that_ends_hands_over_at_once(database: Database, bootstrap: str) -> None:
+    key = new_key()
+    async with EventProducer(bootstrap) as producer:
+        async with relaying(OutboxRelay(database, producer, SystemClock(), lease_s=3_600)):
+            await put(database, key, b"1")
+            await eventually(lambda: all_sent(database))
+        await put(database, key, b"2")
+        assert await OutboxRelay(database, producer, SystemClock(), lease_s=3_600).relay_batch() == 1
+    assert await published(bootstrap, key) == [b"1", b"2"]
+
+
+async def test_an_older_state_of_a_relay_that_was_stopped_does_not_stay_on_top(
+    database: Database, bootstrap: str
+) -> None:
+    key = new_key()
+    zombie_producer = HeldProducer(bootstrap)
+    zombie = OutboxRelay(database, zombie_producer, SystemClock(), lease_s=0.5)
+    await put(database, key, b"old")
+    stopped = asyncio.create_task(zombie.relay_batch())
+    await zombie_producer.holds.wait()
+    async with EventProducer(bootstrap) as producer:
+        async with relaying(OutboxRelay(database, producer, SystemClock(), lease_s=0.5)):
+            await put(database, key, b"new")
+            await eventually(lambda: all_sent(database))
+            zombie_producer.release.set()
+            await stopped
+            await eventually(lambda: all_sent(database))
+    await zombie_producer.stop()
+    assert await published(bootstrap, key) == [b"old", b"new", b"old", b"new"]
+
+
+async def test_sent_rows_are_deleted_after_a_while_and_positions_are_not_used_again(
+    database: Database, bootstrap: str
+) -> None:
+    class LaterClock(SystemClock):
+        ahead_s = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.ahead_s
+
+    key, clock = new_key(), LaterClock()
+    async with EventProducer(bootstrap) as producer:
+        async with relaying(OutboxRelay(database, producer, clock, keep_sent_s=0)):
+            await put(database, key, b"1", b"2")
+            await eventually(lambda: all_sent(database))
+            clock.ahead_s = 100
+
+            async def purged() -> bool:
+                async with database.transaction() as session:
+                    return (await session.execute(sa.select(sa.func.count()).select_from(rows))).scalar_one() == 0
+
+            await eventually(purged)
+    await put(database, key, b"3")
+    async with database.transaction() as session:
+        assert (await session.execute(sa.select(rows.c.position))).scalar_one() == 3
+
+
+async def test_a_message_that_can_never_be_sent_is_not_taken(database: Database) -> None:
+    with pytest.raises(AssertionError, match="does not fit"):
+        await put(database, new_key(), b"x" * ACCOUNTS.max_message_bytes)
+    assert await unsent(database) == 0

@@ -1,0 +1,95 @@
+import asyncio
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+import sqlalchemy as sa
+
+from adapters.database.column_types import ExactDecimal, UtcInstant
+from adapters.database.engine import Database
+from adapters.database.migrations import migrate
+from adapters.errors import Misconfigured, Unavailable
+from tests.integration.database.conftest import SCRIPTS
+
+things = sa.table("things", sa.column("name"), sa.column("count"))
+
+
+async def _count(database: Database, name: str) -> int | None:
+    async with database.transaction() as session:
+        return await session.scalar(sa.select(things.c.count).where(things.c.name == name))
+
+
+async def test_an_exception_leaves_nothing_behind_and_tells_nobody(database: Database) -> None:
+    told: list[str] = []
+    database.on_commit(lambda: told.append("commit"))
+    with pytest.raises(RuntimeError):
+        async with database.transaction() as session:
+            await session.execute(things.insert().values(name="a", count=1))
+            raise RuntimeError
+    assert told == []
+    assert await _count(database, "a") is None
+    assert told == ["commit"]
+
+
+async def test_writers_that_read_first_do_not_lose_each_others_writes(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute(things.insert().values(name="a", count=0))
+
+    async def add_one() -> None:
+        async with database.transaction() as session:
+            locked = sa.select(things.c.count).where(things.c.name == "a").with_for_update()
+            count = (await session.execute(locked)).scalar_one()
+            await asyncio.sleep(0)
+            await session.execute(things.update().values(count=count + 1))
+
+    await asyncio.gather(*(add_one() for _ in range(20)))
+    assert await _count(database, "a") == 20
+
+
+async def test_migrations_of_two_processes_at_once_run_once(database_url: str) -> None:
+    both = [Database(database_url), Database(database_url)]
+    await asyncio.gather(*(migrate(database, SCRIPTS) for database in both))
+    await migrate(both[0], SCRIPTS)
+    async with both[1].transaction() as session:
+        assert await session.scalar(sa.text("SELECT count(*) FROM outbox_lease")) == 1
+    for database in both:
+        await database.close()
+
+
+async def test_a_database_of_a_later_release_is_refused(database: Database) -> None:
+    async with database.transaction() as session:
+        await session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(Misconfigured, match="revision"):
+        await migrate(database, SCRIPTS)
+
+
+async def test_instants_and_decimals_come_back_as_they_went(database: Database) -> None:
+    table = sa.Table(
+        "values_kept", sa.MetaData(), sa.Column("at", UtcInstant, primary_key=True), sa.Column("amount", ExactDecimal)
+    )
+    kept = [
+        (datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), Decimal("0.000000000001")),
+        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), Decimal("12345678901234567890.123456789012")),
+        (datetime(2026, 1, 2, 3, 4, 4, 999999, tzinfo=UTC), None),
+    ]
+    async with database.connection() as connection:
+        await connection.run_sync(table.metadata.create_all)
+        await connection.execute(table.insert(), [{"at": at, "amount": amount} for at, amount in kept])
+    async with database.transaction() as session:
+        rows = (await session.execute(sa.select(table).order_by(table.c.at))).all()
+    assert [tuple(row) for row in rows] == sorted(kept, key=lambda row: row[0])
+    assert all(row.at.tzinfo is UTC for row in rows)
+
+
+async def test_a_server_that_is_away_is_unavailable(unused_port) -> None:
+    database = Database(f"postgresql://nobody@127.0.0.1:{unused_port()}/none")
+    with pytest.raises(Unavailable):
+        async with database.transaction() as session:
+            await session.execute(sa.text("SELECT 1"))
+    await database.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://host/name", "nonsense", "sqlite://", ""])
+def test_a_wrong_url_names_its_setting(url: str) -> None:
+    with pytest.raises(Misconfigured, match="HYDRA_ACCOUNTS_DATABASE_URL"):
+        Database(url, setting="HYDRA_ACCOUNTS_DATABASE_URL")

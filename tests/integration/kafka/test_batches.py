@@ -1,0 +1,168 @@
+"""The money path's shell over real Kafka: nothing skipped, nothing committed before it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+
+from adapters.errors import StopOnPurpose, Unavailable
+from adapters.kafka.batches import BatchConsumer
+from adapters.kafka.producer import EventProducer
+from schemas.topics import FOREVER_MS, Topic
+
+Process = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
+
+
+async def never_written(topic: str, partition: int) -> bool:
+    return False
+
+
+@pytest.fixture
+async def topic(kafka: str) -> AsyncIterator[Topic]:
+    topic = Topic(f"test-{uuid.uuid4().hex[:8]}", "any", 2, "delete", FOREVER_MS, ())
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    await admin.create_topics([NewTopic(topic.name, 2, 1)])
+    yield topic
+    await admin.close()
+
+
+async def fill(kafka: str, topic: Topic, values: range) -> None:
+    async with EventProducer(kafka) as producer:
+        await producer.publish_all([(topic, str(value), str(value).encode()) for value in values])
+
+
+async def run_until(consumer: BatchConsumer, done: Callable[[], bool], deadline_s: float = 60.0) -> None:
+    task = asyncio.create_task(consumer.run())
+    try:
+        async with asyncio.timeout(deadline_s):
+            while not done() and not task.done():
+                await asyncio.sleep(0.02)
+        if task.done():
+            task.result()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, StopOnPurpose):
+            await task
+
+
+async def test_every_record_is_processed_and_the_next_run_goes_on_behind_them(kafka: str, topic: Topic) -> None:
+    seen: list[int] = []
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        seen.extend(int(record.value) for record in records)
+
+    await fill(kafka, topic, range(100))
+    consumer = BatchConsumer(kafka, topic.name, [topic], process, never_written)
+    await run_until(consumer, lambda: sum(consumer.committed.values()) == 100)
+    assert sorted(seen) == list(range(100))
+
+    await fill(kafka, topic, range(100, 120))
+    consumer = BatchConsumer(kafka, topic.name, [topic], process, never_written)
+    await run_until(consumer, lambda: sum(consumer.committed.values()) == 120)
+    assert sorted(seen) == list(range(120))
+
+
+async def test_an_unavailable_dependency_brings_the_same_records_again(kafka: str, topic: Topic) -> None:
+    seen: list[int] = []
+    failures = iter([True, True])
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        if next(failures, False):
+            raise Unavailable("the warehouse is away")
+        seen.extend(int(record.value) for record in records)
+
+    await fill(kafka, topic, range(50))
+    consumer = BatchConsumer(kafka, topic.name, [topic], process, never_written)
+    await run_until(consumer, lambda: sum(consumer.committed.values()) == 50)
+    assert sorted(seen) == list(range(50))
+
+
+async def test_nothing_is_committed_when_processing_breaks_off(kafka: str, topic: Topic) -> None:
+    async def breaks(records: Sequence[ConsumerRecord]) -> None:
+        raise AssertionError("a bug of ours")
+
+    await fill(kafka, topic, range(10))
+    with pytest.raises(AssertionError):
+        await run_until(BatchConsumer(kafka, topic.name, [topic], breaks, never_written), lambda: False)
+
+    seen: list[int] = []
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        seen.extend(int(record.value) for record in records)
+
+    await run_until(BatchConsumer(kafka, topic.name, [topic], process, never_written), lambda: len(seen) == 10)
+    assert sorted(seen) == list(range(10))
+
+
+async def test_without_an_offset_but_with_written_output_it_stops(kafka: str, topic: Topic) -> None:
+    async def has_written(topic: str, partition: int) -> bool:
+        return True
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        raise AssertionError("must not be reached")
+
+    await fill(kafka, topic, range(10))
+    with pytest.raises(StopOnPurpose, match="were written before"):
+        await run_until(BatchConsumer(kafka, topic.name, [topic], process, has_written), lambda: False)
+
+
+async def truncate(kafka: str, topic: Topic, before: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    partitions = {TopicPartition(topic.name, n): RecordsToDelete(before_offset=before) for n in range(topic.partitions)}
+    await admin.delete_records(partitions)
+    await admin.close()
+
+
+async def test_a_log_truncated_before_the_first_read_stops_it(kafka: str, topic: Topic) -> None:
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        raise AssertionError("must not be reached")
+
+    await fill(kafka, topic, range(100))
+    await truncate(kafka, topic, 5)
+    with pytest.raises(StopOnPurpose, match="log starts at 5"):
+        await run_until(BatchConsumer(kafka, topic.name, [topic], process, never_written), lambda: False)
+
+
+async def test_a_log_truncated_behind_the_committed_offset_stops_it(kafka: str, topic: Topic) -> None:
+    seen: list[int] = []
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        seen.extend(int(record.value) for record in records)
+
+    await fill(kafka, topic, range(100))
+    first = BatchConsumer(kafka, topic.name, [topic], process, never_written)
+    await run_until(first, lambda: sum(first.committed.values()) == 100)
+    await fill(kafka, topic, range(100, 300))
+    await truncate(kafka, topic, 90)
+    with pytest.raises(StopOnPurpose, match="is committed, the log starts at 90"):
+        await run_until(BatchConsumer(kafka, topic.name, [topic], process, never_written), lambda: False)
+
+
+async def test_two_consumers_of_a_group_share_and_lose_nothing_when_one_leaves(kafka: str, topic: Topic) -> None:
+    seen: list[int] = []
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        seen.extend(int(record.value) for record in records)
+        await asyncio.sleep(0.05)
+
+    one = BatchConsumer(kafka, topic.name, [topic], process, never_written, records_max=20)
+    two = BatchConsumer(kafka, topic.name, [topic], process, never_written, records_max=20)
+    other = asyncio.create_task(two.run())
+    await fill(kafka, topic, range(400))
+    await run_until(one, lambda: len(set(seen)) > 100)
+    await fill(kafka, topic, range(400, 500))
+    async with asyncio.timeout(60):
+        while len(set(seen)) < 500:
+            await asyncio.sleep(0.05)
+    other.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await other
+    assert set(seen) == set(range(500))

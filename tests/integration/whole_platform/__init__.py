@@ -1,0 +1,1 @@
+"""Tests of the whole platform, every process real and separate, as customers and operators meet it."""

@@ -1,0 +1,54 @@
+"""Shapes of ids, and that those of events are derived."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from domain import ids
+
+ENTROPY = bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    ("made", "expected", "shape"),
+    [
+        (ids.account_id, "u-000102030405", ids.ACCOUNT),
+        (ids.service_id, "s-000102030405", ids.SERVICE),
+        (ids.instance_id, "i-000102030405", ids.INSTANCE),
+        (ids.node_id, "n-000102030405", ids.NODE),
+        (ids.key_id, "k-000102030405", ids.KEY_ID),
+        (ids.request_id, "cmp-000102030405060708090a0b0c0d0e0f", ids.REQUEST),
+        (ids.api_key, "sk-AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8", ids.KEY),
+    ],
+)
+def test_shapes(made: Callable[[bytes], str], expected: str, shape: re.Pattern[str]) -> None:
+    assert made(ENTROPY) == expected
+    assert shape.fullmatch(expected)
+    with pytest.raises(ValueError):
+        made(b"\x00")
+
+
+def test_a_key_is_stored_as_its_hash_and_shown_masked() -> None:
+    key = ids.api_key(ENTROPY)
+    assert ids.key_hash("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert ids.masked_key(key) == "sk-AAEC...dHh8"
+    assert len(ids.masked_key(key)) == 14
+
+
+def test_ids_of_events_are_derived_from_what_happened() -> None:
+    at = datetime(2026, 11, 20, 12, 30, 1, 5, tzinfo=UTC)
+    assert ids.instance_event_id("i-0123456789ab", 2, 7) == "i-0123456789ab-2-7"
+    assert ids.heartbeat_id("i-0123456789ab", 2, 9) == "i-0123456789ab-2-9"
+    assert ids.charges_event_id("cmp-1", 1) == "cmp-1/charges/1"
+    assert ids.charge_id("cmp-1", "output_tokens", at, 1) == "cmp-1/output_tokens/20261120T123001000005Z/1"
+    assert ids.price_event_id("m/input_tokens", 3) == "m/input_tokens@3"
+    assert ids.access_path("u-1", "test") == "u-1/test"
+
+
+@pytest.mark.parametrize("name", ["A", "a", "a" * 65, "ä1", "a_b", "a b", ""])
+def test_what_is_no_service_name(name: str) -> None:
+    assert ids.SERVICE_NAME.fullmatch(name) is None

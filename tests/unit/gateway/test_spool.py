@@ -1,0 +1,213 @@
+"""The spool on disk: torn tails, room, rotation, what outlives what, and adoption."""
+
+import asyncio
+import os
+import random
+import tracemalloc
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas import codec
+from schemas.usage import TokensUsed
+from services.gateway import spool_files
+from services.gateway.spool import Spool
+from services.gateway.spool_files import End, FolderLock, Intent, left_behind, parsed, payloads, segments
+from tests.servers.gateway_in_process import until
+
+START = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def intent(number: int) -> Intent:
+    return Intent(
+        f"cmp-{number:032x}",
+        "u-0123456789ab",
+        "k-0123456789ab",
+        "public/m",
+        "chat.completions",
+        True,
+        START,
+        "s-0123456789ab",
+        "m",
+        "sh-02",
+        "token",
+        "i-0123456789ab",
+        3,
+        "mine",
+        "g-dead",
+    )
+
+
+def spool(folder: Path, **fields: Any) -> Spool:
+    known = {"bytes_max": 1 << 20, "segment_bytes": 1 << 16, "sync": "write"}
+    return Spool(folder, asyncio.get_running_loop(), **(known | fields))
+
+
+async def append(spool: Spool, number: int, *, end: bool = True) -> None:
+    """One request's records, and wait for their release."""
+    done = asyncio.Event()
+    assert spool.reserve()
+    spool.append_intent(intent(number), lambda: None if end else done.set())
+    if end:
+        spool.append_end(f"cmp-{number:032x}", "u-0123456789ab", b"x" * 500, done.set)
+    await done.wait()
+
+
+def records(folder: Path) -> list[Intent | End]:
+    return [parsed(payload) for path in segments(folder) for payload, _ in payloads(path.read_bytes())]
+
+
+def test_records_come_back_as_written() -> None:
+    data = spool_files.intent_record(intent(1)) + spool_files.end_record("cmp-1", "u-1", b'{"a b":1}')
+    assert [parsed(payload) for payload, _ in payloads(data)] == [intent(1), End("cmp-1", "u-1", b'{"a b":1}')]
+
+
+def test_a_torn_or_damaged_tail_is_cut_at_any_byte() -> None:
+    whole = [spool_files.intent_record(intent(number)) for number in range(3)]
+    data = b"".join(whole)
+    for length in range(len(data)):
+        found = [parsed(payload) for payload, _ in payloads(data[:length])]
+        complete = length // len(whole[0])
+        assert found == [intent(number) for number in range(complete)]
+    draw = random.Random(1)
+    for _ in range(200):
+        damaged = bytearray(data)
+        at = draw.randrange(len(data))
+        damaged[at] ^= 1 << draw.randrange(8)
+        found = [parsed(payload) for payload, _ in payloads(bytes(damaged))]
+        assert found == [intent(number) for number in range(at // len(whole[0]))]
+
+
+def test_an_intent_without_an_end_becomes_one_event_the_same_from_any_adopter(tmp_path: Path) -> None:
+    event = b'{"id":"done"}'
+    first = spool_files.intent_record(intent(1)) + spool_files.intent_record(intent(2))
+    spool_files.segment_path(tmp_path, 1).write_bytes(first)
+    spool_files.segment_path(tmp_path, 2).write_bytes(
+        spool_files.end_record(intent(1).request_id, "u-0123456789ab", event)
+        + spool_files.intent_record(intent(2))  # carried over: still one event
+        + b"torn"
+    )
+    left = list(left_behind(segments(tmp_path)))
+    assert left == list(left_behind(segments(tmp_path)))
+    assert left[0] == ("u-0123456789ab", event) and len(left) == 2
+    lost = codec.decode(left[1][1], TokensUsed)
+    assert lost.id == lost.data.request_id == intent(2).request_id
+    assert lost.time == lost.data.ended == lost.data.received == START
+    assert (lost.data.outcome, lost.data.prompt_tokens, lost.data.gateway) == ("gateway_lost", None, "g-dead")
+
+
+def test_an_intent_that_stands_again_behind_its_end_is_no_lost_request(tmp_path: Path) -> None:
+    both = spool_files.intent_record(intent(1)) + spool_files.end_record(intent(1).request_id, "u-0123456789ab", b"{}")
+    spool_files.segment_path(tmp_path, 1).write_bytes(both + b"torn")
+    spool_files.segment_path(tmp_path, 2).write_bytes(spool_files.intent_record(intent(1)) + b"torn again")
+    assert list(left_behind(segments(tmp_path))) == [("u-0123456789ab", b"{}")]
+
+
+def test_adopting_holds_no_intent_of_a_request_that_ended(tmp_path: Path) -> None:
+    count = 4000
+    for start in range(0, count, 100):
+        records = [
+            spool_files.intent_record(intent(number))
+            + spool_files.end_record(intent(number).request_id, "u-0123456789ab", b"{}")
+            for number in range(start, start + 100)
+        ]
+        spool_files.segment_path(tmp_path, start).write_bytes(b"".join(records))
+    found = segments(tmp_path)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in left_behind(found)) == count
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak / count < 500, "bytes for each request that ended"
+
+
+async def test_segments_go_once_published_and_take_no_running_request_with_them(tmp_path: Path) -> None:
+    made = spool(tmp_path)
+    await append(made, 0, end=False)  # a long stream
+    for number in range(1, 400):
+        await append(made, number)
+    assert len(segments(tmp_path)) > 2
+    before = made.bytes_used
+    while (found := made.unpublished(1 << 16)) is not None:
+        segment, data = found
+        *_, (_, offset) = payloads(data)
+        made.mark_published(segment, segment.published + offset)
+    assert len(segments(tmp_path)) == 1 and made.bytes_used < before
+    assert intent(0) in records(tmp_path), "the running request's intent must stay on disk"
+    made.append_end(intent(0).request_id, "u-0123456789ab", b"the end", lambda: None)
+    made.close()
+    assert not [event for _, event in left_behind(segments(tmp_path)) if b"gateway_lost" in event]
+
+
+async def test_an_end_never_goes_before_its_intent(tmp_path: Path) -> None:
+    """Were a later segment removed first, an adopter would call its requests lost and contradict their events."""
+    made = spool(tmp_path)
+    for number in range(400):
+        await append(made, number)
+    first, second = made.segments[0], made.segments[1]
+    made.mark_published(second, second.size)
+    assert second.path.exists() and first.path.exists()
+    made.mark_published(first, first.size)
+    assert not first.path.exists() and not second.path.exists()
+
+
+async def test_room_for_the_end_is_reserved_at_admission(tmp_path: Path) -> None:
+    made = spool(tmp_path)
+    admitted = 0
+    while made.reserve():
+        made.append_intent(intent(admitted), lambda: None)
+        admitted += 1
+    for number in range(admitted):
+        made.append_end(intent(number).request_id, "u-0123456789ab", b"x" * 3000, lambda: None)
+    await asyncio.sleep(0.05)
+    assert sum(path.stat().st_size for path in segments(tmp_path)) <= 1 << 20
+    assert len(records(tmp_path)) == 2 * admitted
+
+
+async def test_one_tick_is_one_write(tmp_path: Path) -> None:
+    writes: list[int] = []
+
+    def write(handle: int, data: bytes) -> int:
+        writes.append(len(data))
+        return os.write(handle, data)
+
+    made = spool(tmp_path, write=write)
+    for number in range(20):
+        assert made.reserve()
+        made.append_intent(intent(number), lambda: None)
+    await asyncio.sleep(0.05)
+    assert len(writes) == 1
+
+
+@pytest.mark.parametrize("sync", ["write", "fdatasync"])
+async def test_what_was_cut_short_is_written_again_whole(tmp_path: Path, sync: Any) -> None:
+    failures = 2
+    released: list[int] = []
+
+    def write(handle: int, data: bytes) -> int:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            return os.write(handle, data[:-3])
+        return os.write(handle, data)
+
+    made = spool(tmp_path, write=write, sync=sync)
+    assert made.reserve()
+    made.append_intent(intent(1), lambda: released.append(1))
+    await asyncio.sleep(0.05)
+    assert released == [] and not made.healthy and not made.reserve()
+    made.append_end(intent(1).request_id, "u-0123456789ab", b"end", lambda: released.append(2))
+    await until(lambda: released == [1, 2])
+    assert len(records(tmp_path)) == 2 and made.healthy
+
+
+def test_a_folder_is_locked_by_one_and_free_when_let_go(tmp_path: Path) -> None:
+    one, two = FolderLock(tmp_path), FolderLock(tmp_path)
+    assert one.take() and not two.take()
+    one.release()
+    assert two.take()
+    two.release()
+    assert not FolderLock(tmp_path / "absent").take()
