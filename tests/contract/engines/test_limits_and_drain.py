@@ -60,15 +60,17 @@ async def test_a_request_past_the_queue_is_refused(narrow_engine: RunningEngine)
 
 
 async def test_sigterm_lets_running_requests_end_and_exits_cleanly(narrow_engine: RunningEngine) -> None:
-    body = {"prompt": "a", "max_tokens": 400, "ignore_eos": True}
+    body = {"prompt": "a", "max_tokens": 1500, "ignore_eos": True}
     async with narrow_engine.client() as client:
         await until_running(client, 0)
+        # One after the other: two at once could themselves be one too many for the queue, which then refuses one.
         whole = asyncio.create_task(post(client, COMPLETIONS, **body))
+        await until_running(client, 1)
         streamed = asyncio.create_task(stream(client, COMPLETIONS, **body))
         await until_running(client, 2)
         narrow_engine.process.send_signal(signal.SIGTERM)
         await until(health, client, 503)
-        assert (await whole)["usage"]["completion_tokens"] == 400
+        assert (await whole)["usage"]["completion_tokens"] == 1500
         read = await streamed
         assert read.done
         assert read.finish_reasons == {0: "length"}
