@@ -37,9 +37,8 @@ check: set-up-dev ## format, lint, strict types, import layers, schemas
 bench: set-up-dev ## measure, and keep the numbers in benchmarks/
 	@$(RUN) -m benchmarks
 
-e2e: set-up-dev ## the long runs: many times the requests, the seed shown (HYDRA_TEST_REQUESTS, HYDRA_TEST_SEED)
-	@HYDRA_TEST_REQUESTS=$${HYDRA_TEST_REQUESTS:-20000} $(RUN) -m pytest -q \
-		tests/integration/whole_platform/test_bill_equals_the_engines_count.py
+e2e: set-up-dev ## the long runs, within 80 minutes (PARTS="soak bill faults outages compose")
+	@$(RUN) -m tests.e2e $(PARTS)
 
 sglang: set-up ## set SGLang up on the CPU, in an environment of its own
 	@$(RUN) -m runner.sglang_setup

@@ -1,0 +1,158 @@
+"""`make e2e`: the long runs, two lanes side by side, then `docker compose` where there is an engine.
+
+python -m tests.e2e [PART ...]     all parts, or those named
+Each part's output goes to build/e2e/PART.log and, line by line, to the terminal. Exit code 1 when one failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / "build" / "e2e"
+END_GRACE_S = 30.0
+LINE_BYTES_MAX = 1_048_576
+
+
+@dataclass(frozen=True)
+class Part:
+    """One long run. It is ended, and has failed, after `limit_minutes`; `settings` hold where the caller sets none."""
+
+    name: str
+    does: str
+    command: Sequence[str]
+    limit_minutes: float
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def _pytest(*words: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "pytest", "-q", "-o", "timeout=4000", *words)
+
+
+SOAK = Part("soak", "30 minutes of steady load: nothing grows", _pytest("tests/e2e/test_soak.py", "-s"), 42)
+BILL = Part(
+    "bill",
+    "20,000 mixed requests against the engines' own count",
+    _pytest("tests/integration/whole_platform/test_bill_equals_the_engines_count.py"),
+    25,
+    {"HYDRA_TEST_REQUESTS": "20000"},
+)
+ROUNDS = Part("faults", "rounds of harm drawn from a seed", (sys.executable, "-m", "tests.faults"), 25)
+OUTAGES = Part(
+    "outages",
+    "Kafka and ClickHouse away for minutes",
+    _pytest("tests/faults/test_outages.py"),
+    20,
+    {"HYDRA_FAULTS_OUTAGE_S": "120"},
+)
+COMPOSE = Part("compose", "docker compose up, seen to work", ("make", "compose-test"), 25)
+
+# Each lane runs its parts one after the other.
+LANES: tuple[tuple[Part, ...], ...] = ((SOAK,), (BILL, ROUNDS, OUTAGES))
+PARTS = {part.name: part for part in (*(part for lane in LANES for part in lane), COMPOSE)}
+
+
+def main() -> int:
+    """Exit code 0 when every part passed, 1 when one failed, 2 for a part that does not exist."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = parser.add_argument("parts", nargs="*", metavar="PART")
+    names.help = "; ".join(f"{part.name}: {part.does}" for part in PARTS.values())
+    wanted = parser.parse_args().parts or list(PARTS)
+    if unknown := [name for name in wanted if name not in PARTS]:
+        print(f"no part {', '.join(unknown)}; there are: {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    LOGS.mkdir(parents=True, exist_ok=True)
+    failed = asyncio.run(_play(wanted))
+    print(f"\n{len(wanted) - len(failed)} passed, {len(failed)} failed" + (f": {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+async def _play(wanted: Sequence[str]) -> list[str]:
+    """The names of the parts that failed."""
+    lanes = [[part for part in lane if part.name in wanted] for lane in LANES]
+    failed = [name for names in await asyncio.gather(*map(_lane, lanes)) for name in names]
+    if COMPOSE.name not in wanted:
+        return failed
+    if why := _no_engine():
+        print(f"compose: left out, {why}")
+        return failed
+    return failed + await _lane([COMPOSE])
+
+
+async def _lane(parts: Sequence[Part]) -> list[str]:
+    return [part.name for part in parts if not await _passes(part)]
+
+
+async def _passes(part: Part) -> bool:
+    begun = time.monotonic()
+    print(f"{part.name}: {part.does} (at most {part.limit_minutes:g} min)", flush=True)
+    process = await asyncio.create_subprocess_exec(
+        *part.command,
+        cwd=ROOT,
+        env={**part.settings, **os.environ},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        limit=LINE_BYTES_MAX,
+    )
+    assert process.stdout is not None
+    why = ""
+    try:
+        async with asyncio.timeout(part.limit_minutes * 60):
+            await _tell(part.name, process.stdout)
+            code = await process.wait()
+            why = "" if code == 0 else f"exit code {code}"
+    except TimeoutError:
+        why = f"not done after {part.limit_minutes:g} min"
+    finally:
+        await _end(process)
+    minutes = (time.monotonic() - begun) / 60
+    print(f"{part.name}: {f'FAILED, {why}' if why else 'passed'} after {minutes:.1f} min", flush=True)
+    return not why
+
+
+async def _tell(name: str, output: asyncio.StreamReader) -> None:
+    with (LOGS / f"{name}.log").open("wb") as log:
+        while line := await output.readline():
+            log.write(line)
+            log.flush()
+            if text := line.decode(errors="replace").rstrip():
+                print(f"[{name}] {text}", flush=True)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends whatever still runs of the part: asked first, so that it stops its servers, then killed."""
+    for asked in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        os.killpg(process.pid, asked)
+        try:
+            await asyncio.wait_for(process.wait(), END_GRACE_S)
+        except TimeoutError:
+            continue
+
+
+def _no_engine() -> str:
+    """Why `docker compose` cannot be seen to work here; empty where it can."""
+    if shutil.which("docker") is None:
+        return "there is no `docker` on this machine"
+    asked = subprocess.run(["docker", "info"], capture_output=True, text=True, timeout=60, check=False)
+    if asked.returncode:
+        return f"no Docker engine answers: {asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else '?'}"
+    compose = subprocess.run(["docker", "compose", "version"], capture_output=True, timeout=60, check=False)
+    return "docker has no `compose` of version 2" if compose.returncode else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
