@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from datetime import datetime
+from datetime import UTC, datetime
+
+import msgspec
 
 OPERATOR_ACCOUNT = "public"
 """The operator's own account: its services are the shared models."""
@@ -18,6 +20,8 @@ KEY_ID = re.compile(r"k-[0-9a-f]{12}")
 KEY = re.compile(r"sk-[A-Za-z0-9_-]{43}")
 REQUEST = re.compile(r"cmp-[0-9a-f]{32}")
 SERVICE_NAME = re.compile(r"[a-z0-9-]{2,64}")
+
+_instants = msgspec.json.Encoder()
 
 ENTROPY_BYTES = 32
 """What the functions below want: 32 random bytes; they use as many as the id holds."""
@@ -96,7 +100,11 @@ def charges_event_id(source_event: str, rating_version: int) -> str:
 
 def charge_id(source_event: str, meter: str, segment_from: datetime, rating_version: int) -> str:
     """Derived from (source event, meter, segment's start, rating version), so a replay gives the same."""
-    return f"{source_event}/{meter}/{segment_from:%Y%m%dT%H%M%S%fZ}/{rating_version}"
+    # What "%Y%m%dT%H%M%S%fZ" writes, without strftime, which was the largest single cost of rating a request.
+    stamp = _instants.encode(segment_from.astimezone(UTC)).translate(None, b'-:."').decode()
+    if segment_from.microsecond == 0:
+        stamp = f"{stamp[:-1]}000000Z"
+    return f"{source_event}/{meter}/{stamp}/{rating_version}"
 
 
 def price_event_id(price_id: str, version: int) -> str:

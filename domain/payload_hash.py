@@ -7,6 +7,7 @@ later release gives the same hash. The lists below never change; a new event ver
 from __future__ import annotations
 
 import hashlib
+from operator import attrgetter
 
 import msgspec
 
@@ -72,27 +73,29 @@ CHARGE_V1 = (
 _encoder = msgspec.json.Encoder(decimal_format="string", order="sorted")
 
 
-def _hash(values: object) -> str:
+_usage_v1 = attrgetter(*USAGE_V1)
+_instance_v1 = attrgetter(*INSTANCE_V1)
+_price_v1 = attrgetter(*PRICE_V1)
+_charge_v1 = attrgetter(*CHARGE_V1)
+
+
+def _hash(values: tuple[object, ...]) -> str:
     return hashlib.sha256(_encoder.encode(values)).hexdigest()[:32]
-
-
-def _picked(data: msgspec.Struct, fields: tuple[str, ...]) -> str:
-    return _hash([getattr(data, field) for field in fields])
 
 
 def of_usage(data: TokensUsed) -> str:
     """32 hex characters (128 bits of SHA-256)."""
-    return _picked(data, USAGE_V1)
+    return _hash(_usage_v1(data))
 
 
 def of_instance(data: InstanceChanged) -> str:
-    return _picked(data, INSTANCE_V1)
+    return _hash(_instance_v1(data))
 
 
 def of_price(data: PriceRecorded) -> str:
-    return _picked(data, PRICE_V1)
+    return _hash(_price_v1(data))
 
 
 def of_charge(line: ChargeLine, source_hash: str) -> str:
     """A charge's hash covers its source's; `line.payload_hash` itself is outside it."""
-    return _hash([source_hash, *(getattr(line, field) for field in CHARGE_V1)])
+    return _hash((source_hash, *_charge_v1(line)))

@@ -25,8 +25,20 @@ class Implausible(ValueError):
 
 def check_plausible(data: msgspec.Struct) -> None:
     """Raise Implausible for the first field, of `data` or of a struct inside it, that is out of bounds."""
-    for name in data.__struct_fields__:
-        _check(name, getattr(data, name))
+    # Every event of the money path comes through here: what nearly every field is takes the short way.
+    for position, value in enumerate(msgspec.structs.astuple(data)):
+        kind = type(value)
+        if kind is str:
+            if len(value) <= TEXT_MAX:
+                continue
+        elif value is None or kind is bool:
+            continue
+        elif kind is int:
+            if 0 <= value <= INTEGER_MAX:
+                continue
+        elif kind is datetime and value.tzinfo is not None and EARLIEST <= value < LATEST:
+            continue
+        _check(data.__struct_fields__[position], value)
 
 
 def _check(name: str, value: object) -> None:

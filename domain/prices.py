@@ -74,6 +74,8 @@ class PriceBook:
 
     def __init__(self, recorded: Iterable[PriceRecorded] = ()) -> None:
         self._versions: dict[str, list[PriceRecorded]] = {}
+        # Of each price, when each version is in force, the last to begin first: raters ask it for every event.
+        self._in_force: dict[str, list[tuple[datetime, datetime, PriceRecorded]]] = {}
         for price in recorded:
             self.record(price)
 
@@ -91,6 +93,9 @@ class PriceBook:
                 return False
         ordered = sorted([*versions, price], key=lambda known: (known.effective_from, known.version))
         self._versions[price.price_id] = ordered
+        self._in_force[price.price_id] = [
+            (known.effective_from, self._end(ordered, known), known) for known in reversed(ordered)
+        ]
         return True
 
     def versions(self, price_id: str) -> tuple[PriceRecorded, ...]:
@@ -102,9 +107,8 @@ class PriceBook:
 
     def price_at(self, price_id: str, instant: datetime) -> PriceRecorded | None:
         """The version in force at `instant` (an aware one), or None where no price is in force."""
-        versions = self._versions.get(price_id, ())
-        for price in reversed(versions):
-            if price.effective_from <= instant < self._end(versions, price):
+        for start, end, price in self._in_force.get(price_id, ()):
+            if start <= instant < end:
                 return price
         return None
 

@@ -45,4 +45,6 @@ def rated_line(
         segment_until=segment_until,
         payload_hash="",
     )
-    return msgspec.structs.replace(line, payload_hash=payload_hash.of_charge(line, source_hash))
+    # The hash covers the line, and nobody else has seen it yet: set in place, it is not built a second time.
+    msgspec.structs.force_setattr(line, "payload_hash", payload_hash.of_charge(line, source_hash))
+    return line

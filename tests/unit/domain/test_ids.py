@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -45,6 +45,11 @@ def test_ids_of_events_are_derived_from_what_happened() -> None:
     assert ids.heartbeat_id("i-0123456789ab", 2, 9) == "i-0123456789ab-2-9"
     assert ids.charges_event_id("cmp-1", 1) == "cmp-1/charges/1"
     assert ids.charge_id("cmp-1", "output_tokens", at, 1) == "cmp-1/output_tokens/20261120T123001000005Z/1"
+    assert ids.charge_id("cmp-1", "output_tokens", at.replace(second=0, microsecond=0), 2) == (
+        "cmp-1/output_tokens/20261120T123000000000Z/2"
+    )
+    in_shanghai = at.astimezone(timezone(timedelta(hours=8)))
+    assert ids.charge_id("cmp-1", "output_tokens", in_shanghai, 1) == ids.charge_id("cmp-1", "output_tokens", at, 1)
     assert ids.price_event_id("m/input_tokens", 3) == "m/input_tokens@3"
     assert ids.access_path("u-1", "test") == "u-1/test"
 
