@@ -151,14 +151,9 @@ class Comparison:
         self._truth = truth
         self._parked = parked
         self._full = full
-        self._served = truth.served()
         self._prices = Prices()
         self._by_client_id = {one.client_id: one for one in sent}
-        self._of_request: dict[str, list[Served]] = defaultdict(list)
-        for served in self._served.values():
-            if served.request_id is not None:
-                self._of_request[served.request_id].append(served)
-        self._tokens: dict[str, Fraction] = {}
+        self._of_request = truth.served_by_request()
 
     def differences(self) -> list[str]:
         """Every difference there is; none when the bill is right."""
@@ -190,7 +185,7 @@ class Comparison:
             billed_tokens=meters["tokens"],
             billed_seconds=meters["seconds"],
             amount=sum((Fraction(row["amount"]) for row in self._books.charges), Fraction()),
-            lost_tokens=sum(served.completion_tokens for row in lost for served in self._of_request[row["id"]]),
+            lost_tokens=sum(served.completion_tokens for row in lost for served in self._of_request.get(row["id"], [])),
         )
 
     def _requests(self) -> Iterator[str]:
@@ -229,7 +224,7 @@ class Comparison:
         for row in self._books.usage:
             if row["outcome"] not in PAID:
                 continue
-            lines = self._of_request[row["id"]]
+            lines = self._of_request.get(row["id"], [])
             if not lines:
                 yield f"{row['id']} counts as {row['outcome']}, but no engine has served it"
             elif not any(_counts_agree(row, line) for line in lines):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,14 @@ class Truth:
                 assert line["rid"] not in found, f"two requests had the engine request id {line['rid']}"
                 counts = (line["prompt_tokens"], line["completion_tokens"], line["prompts"], line["n"])
                 found[line["rid"]] = Served(line["rid"], *counts, line["ended"])
+        return found
+
+    def served_by_request(self) -> Mapping[str, list[Served]]:
+        """By the platform's request id: more than one line where a request was tried again."""
+        found: dict[str, list[Served]] = defaultdict(list)
+        for served in self.served().values():
+            if served.request_id is not None:
+                found[served.request_id].append(served)
         return found
 
     def seconds(self, instance: str, stopped: datetime | None) -> int:

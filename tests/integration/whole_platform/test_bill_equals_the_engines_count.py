@@ -1,7 +1,8 @@
 """Thousands of mixed requests and services that scale, die and come back: the bill against an independent count.
 
-The truth is the engines' own ledgers (tokens a request) and the node agent's log of readiness (seconds an instance).
-Neither knows how bills are made; the rules below are DESIGN's "who pays for what", written down a second time.
+The truth (`tests/faults/truth.py`) is the engines' own ledgers, tokens a request, and the agent's log of readiness,
+seconds an instance. Neither knows how bills are made; the rules below are DESIGN's "who pays for what", written down a
+second time.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.truth import PAID, Truth, ledger_settings
 from tests.integration.whole_platform.traffic import Caller, play
 from tests.servers.platform import Platform, running_platform, wait_until
 
@@ -29,47 +30,14 @@ SHARED = "public/deepseek-r1"
 REQUESTS = int(os.environ.get("HYDRA_TEST_REQUESTS", "2400"))
 SEED = int(os.environ.get("HYDRA_TEST_SEED", "20261121"))
 INPUT_PRICE, OUTPUT_PRICE = Fraction(4, 1_000_000), Fraction(16, 1_000_000)
-PAID = {"completed", "client_gone"}
 
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform of its own, since its engines get killed; every engine keeps a ledger."""
     home = tmp_path_factory.mktemp("mixed")
-    (home / "ledgers").mkdir()
-    settings = {"SIMULATED_LEDGERS": str(home / "ledgers"), "SIMULATED_TOKENS_PER_SECOND": "300", "GPUS": "24"}
-    with running_platform(home, **{f"HYDRA_WORKER_{name}": value for name, value in settings.items()}) as platform:
+    with running_platform(home, **ledger_settings(home)) as platform:
         yield platform
-
-
-class Truth:
-    """What the engines and the agent wrote down by themselves."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-
-    def tokens(self) -> dict[str, dict[str, Any]]:
-        """Engine request id -> its ledger line; an id appears once."""
-        found: dict[str, dict[str, Any]] = {}
-        for path in (self._home / "ledgers").iterdir():
-            for text in path.read_text().splitlines():
-                line = json.loads(text)
-                assert line["rid"] not in found, "one engine request id, two requests"
-                found[line["rid"]] = line
-        return found
-
-    def seconds(self, instance: str, stopped: datetime | None) -> int:
-        """Whole ready seconds of the instance over all its epochs and periods, as far as heartbeats prove them that
-        Kafka acknowledged and that the agent stamped before `stopped`, when its end was accepted."""
-        proven: dict[tuple[int, int], int] = {}
-        for path in sorted((self._home / "worker").glob("**/readiness.jsonl*"), reverse=True):
-            for text in path.read_text().splitlines():
-                line = json.loads(text)
-                if line["instance"] != instance or (stopped and datetime.fromisoformat(line["sent"]) >= stopped):
-                    continue
-                key = (line["epoch"], line["period"])
-                proven[key] = max(proven.get(key, 0), line["ready_seconds"])
-        return sum(proven.values())
 
 
 def sql(platform: Platform, query: str) -> list[dict[str, Any]]:
@@ -156,7 +124,7 @@ def usage(platform: Platform, played: dict[str, Any]) -> dict[str, list[dict[str
         )
         for name, found in (("recorded", rows), ("rated", rated)):
             state[name] = {row["account"]: int(row["n"]) for row in found if row["account"] in wanted}
-        return state["recorded"] == state["rated"] == wanted
+        return bool(state["recorded"] == state["rated"] == wanted)
 
     try:
         wait_until(all_rated, "every request has its usage and its charges or reason", 180, 1.0)
@@ -186,23 +154,23 @@ def test_every_authenticated_request_has_exactly_one_usage_row(
 
 
 def test_tokens_are_those_that_the_engines_counted(platform: Platform, usage: dict[str, list[dict[str, Any]]]) -> None:
-    ledger = Truth(platform.home).tokens()
+    ledger = Truth(platform.home).served_by_request()
     checked: Counter[str] = Counter()
     for row in (row for rows in usage.values() for row in rows):
         if row["outcome"] not in PAID:
             continue
         # A retried request has an engine request id of its own, derived from the request's.
-        lines = [ledger[rid] for rid in ledger if rid == row["id"] or (row["attempts"] and rid.startswith(row["id"]))]
+        lines = [line for line in ledger.get(row["id"], []) if row["attempts"] or line.engine_request_id == row["id"]]
         assert lines, f"{row['id']} is billed, but no engine served it"
         line = lines[-1]
         stated = (int(row["prompt_tokens"]), int(row["completion_tokens"]))
-        counted = (line["prompt_tokens"], line["completion_tokens"])
-        if row["outcome"] == "client_gone" and line["n"] > 1:
+        counted = (line.prompt_tokens, line.completion_tokens)
+        if row["outcome"] == "client_gone" and line.n > 1:
             # What the stream last reported: never more than the engine did.
             assert stated[0] == counted[0] and 0 < stated[1] <= counted[1], (row, line)
         else:
             assert stated == counted, (row, line)
-        checked[f"{row['outcome']} n={min(line['n'], 2)} prompts={min(line['prompts'], 2)}"] += 1
+        checked[f"{row['outcome']} n={min(line.n, 2)} prompts={min(line.prompts, 2)}"] += 1
     assert sum(checked.values()) > REQUESTS * 0.7, checked
 
 
