@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+from typing import cast
 
 import httptools
 
@@ -17,6 +19,20 @@ class Target:
     request: bytes
 
 
+@dataclass
+class Times:
+    """Of one load, in seconds: `took` in all; each request's time to its answer's first and last body byte."""
+
+    took_s: float = 0.0
+    first: list[float] = field(default_factory=list)
+    whole: list[float] = field(default_factory=list)
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which `share` of them lie."""
+    return sorted(values)[max(0, round(share * len(values)) - 1)]
+
+
 def post(host: str, port: int, path: str, body: bytes, key: str) -> Target:
     """A POST of JSON with a Bearer key."""
     head = (
@@ -27,25 +43,34 @@ def post(host: str, port: int, path: str, body: bytes, key: str) -> Target:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, target: Target, budget: list[int], done: asyncio.Future[None]) -> None:
+    def __init__(self, target: Target, budget: list[int], times: Times, done: asyncio.Future[None]) -> None:
         self._target = target
         self._budget = budget
+        self._times = times
         self._done = done
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
+        self._sent = 0.0
+        self._first = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._next()
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
+    def on_body(self, body: bytes) -> None:
+        if not self._first:
+            self._first = time.perf_counter()
+
     def on_message_complete(self) -> None:
+        now = time.perf_counter()
         if self._parser.get_status_code() != 200:
             self._fail(f"status {self._parser.get_status_code()}")
             return
+        self._times.first.append((self._first or now) - self._sent)
+        self._times.whole.append(now - self._sent)
         self._parser = httptools.HttpResponseParser(self)
         self._next()
 
@@ -60,6 +85,8 @@ class _Connection(asyncio.Protocol):
             self._transport.close()
             return
         self._budget[0] -= 1
+        self._first = 0.0
+        self._sent = time.perf_counter()
         self._transport.write(self._target.request)
 
     def _fail(self, why: str) -> None:
@@ -67,13 +94,21 @@ class _Connection(asyncio.Protocol):
             self._done.set_exception(RuntimeError(f"the load broke off: {why}"))
 
 
-async def run(target: Target, connections: int, requests: int) -> None:
+async def run(target: Target, connections: int, requests: int) -> Times:
     """Send `requests` in all; raises RuntimeError at the first answer that is not 200."""
     loop = asyncio.get_running_loop()
     budget = [requests]
+    times = Times()
     finished: list[asyncio.Future[None]] = []
+    began = time.perf_counter()
     for _ in range(connections):
         done: asyncio.Future[None] = loop.create_future()
         finished.append(done)
-        await loop.create_connection(lambda done=done: _Connection(target, budget, done), target.host, target.port)  # type: ignore[misc]
+        await loop.create_connection(
+            lambda done=done: _Connection(target, budget, times, done),  # type: ignore[misc]
+            target.host,
+            target.port,
+        )
     await asyncio.gather(*finished)
+    times.took_s = time.perf_counter() - began
+    return times
