@@ -7,7 +7,19 @@ from typing import Literal
 
 import msgspec
 
-from schemas import accounts, charges, deployments, heartbeats, instances, parked, placements, prices, spend, usage
+from schemas import (
+    accounts,
+    charges,
+    deployments,
+    heartbeats,
+    instances,
+    parked,
+    placements,
+    prices,
+    spend,
+    stops,
+    usage,
+)
 
 FOREVER_MS = -1
 DAY_MS = 86_400_000
@@ -49,6 +61,7 @@ PARKED = Topic(
     # A parked message carries a whole other one in base64.
     max_message_bytes=2_097_152,
 )
+STOPS = Topic("hydra.stops", "process", 1, "delete", FOREVER_MS, ("hydra.stops.v1",))
 
 TOPICS: tuple[Topic, ...] = (
     USAGE,
@@ -63,6 +76,7 @@ TOPICS: tuple[Topic, ...] = (
     PLACEMENTS,
     HEARTBEATS,
     PARKED,
+    STOPS,
 )
 
 EVENT_TYPES: dict[str, type[msgspec.Struct]] = {
@@ -80,6 +94,7 @@ EVENT_TYPES: dict[str, type[msgspec.Struct]] = {
     "hydra.nodes.v1": heartbeats.NodeHeartbeat,
     "hydra.parked.v1": parked.MessageParked,
     "hydra.parked-replayed.v1": parked.ParkedReplayed,
+    "hydra.stops.v1": stops.StopNoted,
 }
 
 TYPE_NAMES: dict[type[msgspec.Struct], str] = {struct: name for name, struct in EVENT_TYPES.items()}

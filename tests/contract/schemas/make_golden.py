@@ -9,7 +9,19 @@ from pathlib import Path
 import msgspec
 
 from domain import ids
-from schemas import accounts, charges, codec, deployments, heartbeats, instances, parked, placements, prices, spend
+from schemas import (
+    accounts,
+    charges,
+    codec,
+    deployments,
+    heartbeats,
+    instances,
+    parked,
+    placements,
+    prices,
+    spend,
+    stops,
+)
 from schemas import usage as usages
 from schemas.topics import TYPE_NAMES
 
@@ -264,6 +276,18 @@ def examples() -> list[tuple[str, msgspec.Struct]]:
             "token_charges/hydra.usage/0/5@1",
             parked.ParkedReplayed(
                 processor="token_charges", topic="hydra.usage", partition=0, offset=5, replayed_at=AT
+            ),
+        ),
+        (
+            "token_charges/accepted/2026-11-01T08:30:15.250000+00:00",
+            stops.StopNoted(
+                process="token_charges",
+                what="accepted",
+                at=AT,
+                reason="the disk of broker 2 is lost",
+                gaps=(stops.Gap("hydra.usage", 3, 120, 180),),
+                reread=(stops.Reread("hydra.usage", 1),),
+                by="operator",
             ),
         ),
     ]
