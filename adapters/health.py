@@ -9,13 +9,15 @@ import socket
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from adapters.clock_drift import DRIFT
 from adapters.errors import Misconfigured
+from adapters.process_metrics import Exposition
 
 STOP_TIMEOUT_S = 2
 CONNECTIONS_MAX = 64
@@ -35,7 +37,8 @@ class _Server(uvicorn.Server):
 class HealthServer:
     """Serves on `host`:`port` from `start` to `stop`; port 0 takes a free one, `port` then tells which.
 
-    `ready` is asked on each GET /health/ready: 200 or 503 with `{"status": ..., "reason": ...}`. It must not block.
+    `ready` is asked on each GET /health/ready: 200 or 503 with `{"status": ..., "reason": ...}`, and with a
+    `warning` while the wall clock is wrong. It must not block.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class HealthServer:
         self._host = host
         self.port = port
         self._ready = ready
-        self._registry = registry
+        self._exposition = Exposition(registry, lambda: ready()[0])
         self._port_setting = port_setting
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -111,7 +114,8 @@ class HealthServer:
     async def _is_ready(self, request: Request) -> Response:
         ready, reason = self._ready()
         status = "ready" if ready else "not_ready"
-        return JSONResponse({"status": status, "reason": reason}, status_code=200 if ready else 503)
+        body = {"status": status, "reason": reason} | DRIFT.warning()
+        return JSONResponse(body, status_code=200 if ready else 503)
 
     async def _metrics(self, request: Request) -> Response:
-        return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(self._exposition.text(), media_type=CONTENT_TYPE_LATEST)

@@ -18,6 +18,7 @@ logger = logging.getLogger("hydra.access")
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _QUIET = ("/health/", "/metrics")
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
 class RequestLimits:
@@ -85,7 +86,9 @@ class RequestLimits:
         return bounded
 
     def _note(self, scope: Scope, headers: Headers, request_id: str, status: int, seconds: float) -> None:
-        self._count.labels(scope["method"], str(status)).inc()
+        # A client may write any word as its method, and a label must be bounded.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._count.labels(method, str(status)).inc()
         self._seconds.observe(seconds)
         if scope["path"].startswith(_QUIET):
             return

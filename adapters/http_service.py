@@ -13,12 +13,14 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
 
 from adapters.api_keys import ApiKeys
+from adapters.clock_drift import DRIFT
 from adapters.errors import Misconfigured
 from adapters.http_errors import install_error_answers
 from adapters.http_limits import RequestLimits
+from adapters.process_metrics import Exposition
 
 BODY_BYTES_MAX = 65_536
 CONNECTIONS_MAX = 512
@@ -44,19 +46,25 @@ def create_app(
     app.add_middleware(RequestLimits, body_bytes_max=body_bytes_max, registry=registry)
     install_error_answers(app)
 
+    def reason_now() -> str:
+        return next((found for ask in (lambda: api_keys.reason, *reasons) if (found := ask())), "")
+
+    exposition = Exposition(registry, lambda: not reason_now())
+
     @app.get("/health/live", include_in_schema=False)
     async def live() -> JSONResponse:
         return JSONResponse({"status": "live", "reason": ""})
 
     @app.get("/health/ready", include_in_schema=False)
     async def ready() -> JSONResponse:
-        reason = next((found for ask in (lambda: api_keys.reason, *reasons) if (found := ask())), "")
+        reason = reason_now()
         status = "not_ready" if reason else "ready"
-        return JSONResponse({"status": status, "reason": reason}, status_code=503 if reason else 200)
+        body = {"status": status, "reason": reason} | DRIFT.warning()
+        return JSONResponse(body, status_code=503 if reason else 200)
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition.text(), media_type=CONTENT_TYPE_LATEST)
 
     return app
 

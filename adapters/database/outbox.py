@@ -28,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 ENVELOPE_ROOM_BYTES = 1_024
 SENT = Counter("hydra_outbox_sent_total", "Changes that Kafka acknowledged", ["topic"])
-WAITING = Gauge("hydra_outbox_waiting", "Changes that Kafka does not have yet, counted up to one batch")
+WAITING = Gauge("hydra_outbox_waiting", "Changes that Kafka did not have at the relay's last look")
+OLDEST = Gauge(
+    "hydra_outbox_oldest_seconds", "For how long this relay has seen the change at the front wait; 0: none waits"
+)
 FENCED = Counter("hydra_outbox_fenced_total", "Batches sent by a relay that had lost its lease meanwhile")
 
 _TOPICS = {topic.name: topic for topic in TOPICS}
@@ -80,6 +83,8 @@ class OutboxRelay:
         self._lease = RelayLease(database, clock, lease_s=lease_s)
         self._woken = asyncio.Event()
         self._purged_at = clock.monotonic()
+        self._front: tuple[int, float] | None = None
+        OLDEST.set_function(self.oldest_s)
         self.reason = ""
         database.on_commit(self.wake)
 
@@ -112,19 +117,37 @@ class OutboxRelay:
             with contextlib.suppress(Unavailable):
                 await self._lease.release()
 
+    def oldest_s(self) -> float:
+        """Seconds since this relay first saw the change that waits in front; 0 where none does."""
+        return 0.0 if self._front is None else self._clock.monotonic() - self._front[1]
+
     async def relay_batch(self) -> int:
         """Send the oldest unsent rows and mark them; how many. 0 also where another relay holds the lease."""
         self._woken.clear()
         if not await self._lease.take():
+            self._front = None  # whoever holds the lease tells
             return 0
         rows = await self._unsent()
-        WAITING.set(len(rows))
+        await self._note_waiting(rows)
         if not rows or not self._lease.held:
             return 0
         await self._producer.publish_all([(_TOPICS[row.topic], row.key, row.value) for row in rows])
         await self._mark(rows)
-        WAITING.set(0)
+        if len(rows) < self._batch_max:
+            await self._note_waiting(())
         return len(rows)
+
+    async def _note_waiting(self, rows: Sequence[Waiting]) -> None:
+        if not rows:
+            self._front = None
+        elif self._front is None or self._front[0] != rows[0].position:
+            self._front = rows[0].position, self._clock.monotonic()
+        count = len(rows)
+        if count == self._batch_max:
+            async with self._database.connection() as connection:
+                query = sa.select(sa.func.count()).select_from(outbox).where(outbox.c.sent_at.is_(None))
+                count = (await connection.execute(query)).scalar_one()
+        WAITING.set(count)
 
     async def _wait(self) -> None:
         # Not asyncio.wait_for: on Python 3.11 it swallows a cancellation that meets the event.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from pathlib import Path
 
 from adapters.errors import Unavailable
@@ -37,7 +38,10 @@ class Adoption:
                     leftovers, own_leftovers = own_leftovers, []
                     await self._publish_readable(self._own, leftovers)
                 await self.adopt_all()
+                self._metrics.adoption_waits_since = None
             except (Unavailable, OSError) as error:
+                if self._metrics.adoption_waits_since is None:
+                    self._metrics.adoption_waits_since = time.monotonic()
                 own_leftovers = [path for path in leftovers if path.exists()]
                 logger.warning("adoption waits", extra={"cause": str(error)})
                 await asyncio.sleep(min(self._interval_s, 2.0))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from adapters.process_metrics import Exposition
 from schemas.usage import UsageOutcome
 from services.gateway.answers import Refusal
 from services.gateway.metering import Meter
+from services.gateway.spool_age import oldest_unpublished
 from services.gateway.stream_usage import Usage
 
 if TYPE_CHECKING:
@@ -56,6 +59,7 @@ class Metrics:
         self.published = 0
         self.publish_failures = 0
         self.adopted_events = 0
+        self.adoption_waits_since: float | None = None
         self.unreadable_spools = 0
 
     def finished(self, meter: Meter, outcome: UsageOutcome, status: int, usage: Usage | None, ended: datetime) -> None:
@@ -65,6 +69,7 @@ class Metrics:
             self._first_tokens.add((meter.first_token - meter.received).total_seconds())
         if usage is not None:
             self._tokens["prompt"] += usage.prompt_tokens
+            self._tokens["cached"] += usage.cached_tokens or 0
             self._tokens["completion"] += usage.completion_tokens or 0
 
     def refused(self, endpoint: str, refusal: Refusal) -> None:
@@ -77,11 +82,13 @@ class Metrics:
         """Prometheus' text format."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Collector(self, gateway))
-        return generate_latest(registry)
+        return Exposition(registry, lambda: gateway.readiness()[0] in ("ok", "degraded")).text()
 
     def families(self, gateway: Gateway) -> Iterator[Metric]:
         finished = CounterMetricFamily(
-            "hydra_gateway_requests", "Dispatched inference requests", labels=("endpoint", "outcome", "status")
+            "hydra_gateway_requests",
+            "Dispatched inference requests that have ended",
+            labels=("endpoint", "outcome", "status"),
         )
         for (endpoint, outcome, status), count in self._finished.items():
             finished.add_metric((endpoint, outcome, str(status)), count)
@@ -96,7 +103,9 @@ class Metrics:
         for status, count in self._unparsed.items():
             unparsed.add_metric((str(status),), count)
         yield unparsed
-        tokens = CounterMetricFamily("hydra_gateway_tokens", "Tokens as engines reported them", labels=("kind",))
+        tokens = CounterMetricFamily(
+            "hydra_gateway_tokens", "Tokens as engines reported them; prompt includes cached", labels=("kind",)
+        )
         for kind, count in self._tokens.items():
             tokens.add_metric((kind,), count)
         yield tokens
@@ -107,27 +116,47 @@ class Metrics:
             family = HistogramMetricFamily(name, text)
             family.add_metric((), times.buckets(), times.sum)
             yield family
-        for name, value in (
-            ("connect_failures", self.connect_failures),
-            ("retries", self.retries),
-            ("spool_full", self.spool_full),
-            ("spool_write_failures", gateway.spool.write_failures),
-            ("usage_published", self.published),
-            ("usage_publish_failures", self.publish_failures),
-            ("usage_adopted", self.adopted_events),
-            ("spools_unreadable", self.unreadable_spools),
-            ("endpoints_unusable", gateway.routes.unusable_endpoints),
+        yield from self._plain_counters(gateway)
+        yield from self._gauges(gateway)
+
+    def _plain_counters(self, gateway: Gateway) -> Iterator[Metric]:
+        for name, text, value in (
+            ("connect_failures", "Connections to an engine that could not be made", self.connect_failures),
+            ("retries", "Requests tried again on another instance", self.retries),
+            ("spool_full", "Requests refused because the spool had no room", self.spool_full),
+            ("spool_write_failures", "Writes to the spool that failed or fell short", gateway.spool.write_failures),
+            ("usage_published", "Usage events that Kafka acknowledged", self.published),
+            ("usage_publish_failures", "Batches of usage that Kafka did not take", self.publish_failures),
+            ("usage_adopted", "Usage events published from spools of earlier runs", self.adopted_events),
+            ("spools_unreadable", "Times that a spool of an earlier run could not be read", self.unreadable_spools),
+            (
+                "endpoints_unusable",
+                "Addresses of instances that could not be understood",
+                gateway.routes.unusable_endpoints,
+            ),
         ):
-            yield CounterMetricFamily(f"hydra_gateway_{name}", name.replace("_", " "), value=value)
-        for name, number in (
-            ("connections", len(gateway.connections)),
-            ("in_flight", gateway.in_flight),
-            ("spool_bytes", gateway.spool.bytes_used),
-            ("spool_unpublished_bytes", gateway.spool.bytes_unpublished),
-            ("state_age_seconds", gateway.state_age_s()),
-            ("degraded", int(gateway.degraded())),
+            yield CounterMetricFamily(f"hydra_gateway_{name}", text, value=value)
+
+    def _gauges(self, gateway: Gateway) -> Iterator[Metric]:
+        ended = oldest_unpublished(gateway.spool.segments)
+        oldest_s = max(0.0, (datetime.now(UTC) - ended).total_seconds()) if ended is not None else 0.0
+        waits_since = self.adoption_waits_since
+        for name, text, number in (
+            ("connections", "Clients' open connections", len(gateway.connections)),
+            ("in_flight", "Dispatched requests that have not ended", gateway.in_flight),
+            ("spool_bytes", "Bytes of the spool on disk and reserved", gateway.spool.bytes_used),
+            ("spool_limit_bytes", "Bytes that the spool may take", gateway.settings.spool_bytes_max),
+            ("spool_unpublished_bytes", "Bytes of the spool that Kafka lacks", gateway.spool.bytes_unpublished),
+            ("spool_oldest_seconds", "Age of the oldest usage that Kafka lacks; 0: none", oldest_s),
+            (
+                "adoption_waiting_seconds",
+                "For how long spools of earlier runs could not be published; 0: none waits",
+                0.0 if waits_since is None else time.monotonic() - waits_since,
+            ),
+            ("state_age_seconds", "Since keys and services were last known to be Kafka's", gateway.state_age_s()),
+            ("degraded", "1 while Kafka is away and what was last known is used", int(gateway.degraded())),
         ):
-            yield GaugeMetricFamily(f"hydra_gateway_{name}", name.replace("_", " "), value=float(number))
+            yield GaugeMetricFamily(f"hydra_gateway_{name}", text, value=float(number))
 
 
 class _Collector:

@@ -23,10 +23,11 @@ class Liveness:
         self._heard: dict[str, float] = {}
         self._answered_since: float | None = None
         self._read_through = 0.0
+        self._last_heard = clock.monotonic()
 
     def heard(self, name: str) -> None:
         """A heartbeat of this instance or node has been read now."""
-        self._heard[name] = self._clock.monotonic()
+        self._last_heard = self._heard[name] = self._clock.monotonic()
 
     def expect(self, name: str) -> None:
         """Count the silence of something not heard of yet from now on."""
@@ -66,3 +67,7 @@ class Liveness:
         """Whether something was read of it in the last `seconds`."""
         at = self._heard.get(name)
         return at is not None and self._clock.monotonic() - at <= seconds
+
+    def since_any_heartbeat_s(self) -> float:
+        """Seconds since anything was read, or since the start where nothing was."""
+        return self._clock.monotonic() - self._last_heard

@@ -25,7 +25,7 @@ from schemas.deployments import ServiceStatus
 from schemas.heartbeats import NodeHeartbeat
 from schemas.instances import InstanceState
 from services.lifecycle.liveness import Liveness
-from services.lifecycle.metrics import DECISIONS, INSTANCES, SERVICES
+from services.lifecycle.metrics import DECISIONS, INSTANCES, LONGEST_SILENCE, REPLICAS_WANTED, SERVICES
 from services.lifecycle.records import (
     InstanceRecord,
     ServiceRecord,
@@ -121,6 +121,7 @@ class Reconciler:
         for one in living:
             self._liveness.expect(one.instance)
         _show(services, living)
+        LONGEST_SILENCE.set(max((self._liveness.silent_for_s(one.instance) for one in living), default=0.0))
         changed = 0
         held = by_service(living)
         for record in services:
@@ -238,6 +239,7 @@ def _show(services: Iterable[ServiceRecord], living: Iterable[InstanceRecord]) -
     by_status = Counter(record.service.status for record in services)
     for status in get_args(ServiceStatus):
         SERVICES.labels(status).set(by_status[status])
+    REPLICAS_WANTED.set(sum(record.service.instances_wanted for record in services))
     by_state = Counter(one.state for one in living)
     for state in set(get_args(InstanceState)) - deployment.GONE:
         INSTANCES.labels(state).set(by_state[state])

@@ -17,6 +17,7 @@ from domain.catalogue import Catalogue
 from services.lifecycle.commands import Commands
 from services.lifecycle.heartbeats import HeartbeatReader
 from services.lifecycle.liveness import Liveness
+from services.lifecycle.metrics import LAST_HEARTBEAT
 from services.lifecycle.reconciler import AccountClosed, Reconciler, nobody
 from services.lifecycle.republishing import Republishing
 from services.lifecycle.settings import LifecycleSettings
@@ -44,6 +45,7 @@ class Lifecycle:
         self.storage = Storage(database, clock)
         self.commands = Commands(self.storage, catalogue, bounds)
         self.liveness = Liveness(clock)
+        LAST_HEARTBEAT.set_function(self.liveness.since_any_heartbeat_s)
         self.producer = EventProducer(bootstrap)
         self.relay = OutboxRelay(database, self.producer, clock)
         self.reader = HeartbeatReader(bootstrap, self.storage, self.liveness, interval_s=settings.interval_s)

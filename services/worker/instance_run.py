@@ -84,6 +84,7 @@ class InstanceRun:
             self._site.commands.release(self.instance)
             if failure is not None and self._may_run():
                 self.report.failed(failure)
+                self._site.metrics.engine_failures.inc()
                 logger.warning("engine ended", extra={"instance": self.instance, "cause": failure})
                 await self._pause()
         if self.wanted != "running":

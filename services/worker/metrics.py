@@ -11,6 +11,9 @@ class WorkerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.engine_starts = Counter("hydra_worker_engine_starts", "Engine starts", registry=registry)
         self.engine_exits = Counter("hydra_worker_engine_exits", "Engines that ended unasked", registry=registry)
+        self.engine_failures = Counter(
+            "hydra_worker_engine_failures", "Engines that died, hung or could not be started", registry=registry
+        )
         self.checks_failed = Counter("hydra_worker_checks_failed", "Checks a ready engine failed", registry=registry)
         self.heartbeats = Counter("hydra_worker_heartbeats", "Heartbeats that Kafka acknowledged", registry=registry)
         self.heartbeats_failed = Counter(

@@ -12,6 +12,7 @@ class WarehouseSettings(StreamSettings):
     """A batch is written at once when it is full, and no sooner than `batch_every_s` after the one before it.
 
     `progress_every_s`: how often partitions in which nothing happens are noted as read to their end (`as_of`).
+    `open_matters_every_s`: how often parked messages and conflicts are counted for /metrics.
     """
 
     model_config = SettingsConfigDict(env_prefix="HYDRA_WAREHOUSE_", frozen=True, extra="ignore")
@@ -20,3 +21,4 @@ class WarehouseSettings(StreamSettings):
     group: str = "hydra.warehouse"
     batch_every_s: float = Field(default=0.1, ge=0, le=0.5)
     progress_every_s: float = Field(default=2.0, gt=0, le=60)
+    open_matters_every_s: float = Field(default=15.0, gt=0, le=600)

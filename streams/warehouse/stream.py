@@ -9,7 +9,7 @@ from adapters.clickhouse.client import ADMIN, ClickHouse, ClickHouseAddress
 from adapters.clickhouse.migrations import migrate
 from adapters.clickhouse.progress import has_written
 from adapters.clock import SystemClock
-from adapters.errors import Unavailable
+from adapters.errors import Rejected, Unavailable
 from adapters.kafka.batches import BatchConsumer
 from adapters.kafka.parking import Parker
 from adapters.kafka.producer import EventProducer
@@ -17,6 +17,7 @@ from adapters.secret_files import CLICKHOUSE_ADMIN_PASSWORD
 from adapters.settings import PlatformSettings
 from streams.metrics import StreamMetrics
 from streams.stream_process import run_together
+from streams.warehouse.open_matters_gauges import OpenMattersGauges
 from streams.warehouse.progress_notes import ProgressNotes
 from streams.warehouse.settings import WarehouseSettings
 from streams.warehouse.stated_totals import StatedTotals
@@ -46,6 +47,7 @@ class WarehouseStream:
         )
         self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
         self._progress = ProgressNotes(self._clickhouse, self._clock)
+        self._open_matters = OpenMattersGauges(self._clickhouse, self.metrics.registry)
         step = Writing(
             self._clickhouse,
             self._progress,
@@ -77,7 +79,7 @@ class WarehouseStream:
     async def run(self) -> None:
         try:
             await self._migrate()
-            await run_together(self._consumer.run(), self._note_idle())
+            await run_together(self._consumer.run(), self._note_idle(), self._count_open_matters())
         finally:
             await self._producer.stop()
             await self._clickhouse.close()
@@ -107,3 +109,11 @@ class WarehouseStream:
                 await self._progress.note_idle(await self._consumer.progress(), asked_at)
             except Unavailable as error:
                 logger.info("progress is not noted", extra={"cause": str(error)})
+
+    async def _count_open_matters(self) -> None:
+        while True:
+            try:
+                await self._open_matters.count()
+            except (Rejected, Unavailable) as error:  # a number that is not shown must not stop what is billed
+                logger.info("open matters are not counted", extra={"cause": str(error)})
+            await asyncio.sleep(self._settings.open_matters_every_s)

@@ -134,8 +134,15 @@ async def test_with_kafka_away_everything_is_kept_and_said(
         await eventually(said)
         assert await unsent(database) == 2
         assert REGISTRY.get_sample_value("hydra_outbox_waiting") == 2
+        assert (REGISTRY.get_sample_value("hydra_outbox_oldest_seconds") or 0) > 0
     async with EventProducer(bootstrap) as producer, relaying(OutboxRelay(database, producer, SystemClock())):
         await eventually(lambda: all_sent(database))
+
+        async def nothing_waits() -> bool:
+            samples = [REGISTRY.get_sample_value(f"hydra_outbox_{name}") for name in ("waiting", "oldest_seconds")]
+            return samples == [0, 0]
+
+        await eventually(nothing_waits)
     assert await published(bootstrap, key) == [b"1", b"2"]
 
 

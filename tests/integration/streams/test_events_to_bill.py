@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import msgspec
 
+from adapters.clickhouse.open_matters import OpenMatters, open_matters
 from adapters.clock import SystemClock
 from adapters.kafka.parking import read_parked, replay_parked
 from schemas.topics import CHARGES, INSTANCES, PRICES, USAGE
@@ -85,6 +86,7 @@ async def test_what_had_no_price_is_charged_once_it_is_recorded_and_replayed(way
     await way.settled()
     assert await way.spent() == bill_oracle.spent([usage(2)])
     assert await way.clickhouse.query("SELECT id, reason FROM v_unbilled_usage") == [(unpriced.request_id, "unpriced")]
+    assert (await open_matters(way.clickhouse)).parked == {("token_charges", "unpriced"): 1}
 
     late = {"model": "glm-4-9b-chat", "recorded_at": NOON + timedelta(hours=1)}
     await way.publish_prices([token_price("input_tokens", "2", **late), token_price("output_tokens", "3", **late)])
@@ -96,6 +98,7 @@ async def test_what_had_no_price_is_charged_once_it_is_recorded_and_replayed(way
     expected = Fraction(2 * 1_000 + 3 * 500, 1_000_000) + bill_oracle.spent([usage(2)])[unpriced.account]
     assert await way.spent() == {unpriced.account: expected}
     assert await way.clickhouse.query("SELECT id FROM v_unbilled_usage") == []
+    assert await open_matters(way.clickhouse) == OpenMatters(parked={}, conflicts=0)
 
 
 async def test_a_conflict_leaves_every_bill_and_its_spend_is_stated_again(way: BillingWay) -> None:
@@ -111,4 +114,5 @@ async def test_a_conflict_leaves_every_bill_and_its_spend_is_stated_again(way: B
     assert await way.spent() == bill_oracle.spent([other])
     rows = await way.clickhouse.query("SELECT DISTINCT source_event FROM conflicts")
     assert rows == [(disputed.request_id,)]
+    assert (await open_matters(way.clickhouse)).conflicts > 0
     await eventually(way.balances_agree, "balances follow the conflict")

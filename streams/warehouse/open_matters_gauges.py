@@ -1,0 +1,35 @@
+"""Shows on /metrics what waits for a person. Counters alone forget at a restart that something is parked."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from adapters.clickhouse.client import ClickHouse
+from adapters.clickhouse.open_matters import open_matters
+from schemas.parked import ParkedReason
+
+PROCESSORS = ("token_charges", "instance_charges", "warehouse")
+
+
+class OpenMattersGauges:
+    """`count` asks ClickHouse; in between, and while it is away, the gauges keep what they showed."""
+
+    def __init__(self, clickhouse: ClickHouse, registry: CollectorRegistry) -> None:
+        self._clickhouse = clickhouse
+        self._parked = Gauge(
+            "hydra_parked_messages",
+            "Parked messages that were not replayed, in all",
+            ["processor", "reason"],
+            registry=registry,
+        )
+        self._conflicts = Gauge("hydra_conflicts", "Ids that have two hashes, in all", registry=registry)
+
+    async def count(self) -> None:
+        """Raises Unavailable."""
+        found = await open_matters(self._clickhouse)
+        for processor in PROCESSORS:
+            for reason in get_args(ParkedReason):
+                self._parked.labels(processor, reason).set(found.parked.get((processor, reason), 0))
+        self._conflicts.set(found.conflicts)
