@@ -16,6 +16,7 @@ from schemas.spend import SpendStated
 from schemas.topics import SPEND
 from streams.live_spend.settings import LiveSpendSettings
 from streams.live_spend.spend_view import SpendView
+from streams.metrics import StreamMetrics
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,12 @@ OnAssigned = Callable[[frozenset[int]], Awaitable[None]]
 
 
 def live_spend_app(
-    bootstrap: str, data_dir: Path, settings: LiveSpendSettings, view: SpendView, on_assigned: OnAssigned
+    bootstrap: str,
+    data_dir: Path,
+    settings: LiveSpendSettings,
+    view: SpendView,
+    metrics: StreamMetrics,
+    on_assigned: OnAssigned,
 ) -> faust.App:
     """An application that is not started yet. It serves nothing and declares no topic.
 
@@ -55,6 +61,7 @@ def live_spend_app(
         async for event in stream.events():
             message = event.message
             view.take(message.partition, message.offset, _stated(message.offset, event.value))
+            metrics.events.inc()
 
     @app.on_partitions_assigned.connect(weak=False)  # type: ignore[untyped-decorator]
     async def assigned(_app: faust.App, partitions: set[TP], **_: Any) -> None:

@@ -63,7 +63,9 @@ class LiveSpendStream:
 
     async def _run_faust(self) -> None:
         await self._wait_for_kafka()
-        app = live_spend_app(self._bootstrap, self._data_dir, self._settings, self._view, self._on_assigned)
+        app = live_spend_app(
+            self._bootstrap, self._data_dir, self._settings, self._view, self.metrics, self._on_assigned
+        )
         try:
             app.finalize()
             await app.start()
