@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -22,6 +22,9 @@ class PlatformSettings(BaseSettings):
     clickhouse_database: str = "hydra"
     time_zone: str = "Asia/Shanghai"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    clock_offset_file: Path | None = Field(
+        default=None, description="seconds by which a test moves this process's wall clock; never set it otherwise"
+    )
 
     @field_validator("time_zone")
     @classmethod
@@ -32,10 +35,10 @@ class PlatformSettings(BaseSettings):
             raise ValueError(f"{name!r} is no time zone of the tz database; try Asia/Shanghai or UTC") from error
         return name
 
-    @field_validator("home", "config_dir")
+    @field_validator("home", "config_dir", "clock_offset_file")
     @classmethod
-    def _absolute(cls, path: Path) -> Path:
-        return path.absolute()
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.absolute() if path is not None else None
 
     @property
     def secrets_dir(self) -> Path:

@@ -199,7 +199,7 @@ class Child:
             if state == "stopping":
                 return
             if answer.ready:
-                self._change(state="ready", reason="")
+                self._change(state="ready", reason=answer.reason)
                 self.settled.set()
             elif state == "starting" and answer.answered:
                 self._change(reason=answer.reason)

@@ -18,7 +18,8 @@ REASON_LENGTH_MAX = 300
 
 @dataclass(frozen=True)
 class Answer:
-    """`answered` is False where nothing came back at all; `reason` is the process's own word on why it is not ready."""
+    """`answered` is False where nothing came back at all; `reason` is the process's own word on why it is not ready, or
+    on what is wrong although it is."""
 
     ready: bool
     answered: bool
@@ -50,18 +51,19 @@ class Readiness:
         except httpx.HTTPError:
             return Answer(ready=False, answered=False, reason="does not answer")
         if response.status_code == 200:
-            return Answer(ready=True, answered=True)
-        return Answer(ready=False, answered=True, reason=_reason_in(response))
+            return Answer(ready=True, answered=True, reason=_text_in(response, "warning"))
+        reason = _text_in(response, "reason") or f"answers {response.status_code}"
+        return Answer(ready=False, answered=True, reason=reason)
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._client.aclose()
 
 
-def _reason_in(response: httpx.Response) -> str:
+def _text_in(response: httpx.Response, name: str) -> str:
     try:
         body = response.json()
     except ValueError:
         body = None
-    reason = body.get("reason") if isinstance(body, dict) else None
-    return str(reason or f"answers {response.status_code}")[:REASON_LENGTH_MAX]
+    text = body.get(name) if isinstance(body, dict) else None
+    return str(text or "")[:REASON_LENGTH_MAX]

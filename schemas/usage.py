@@ -41,7 +41,9 @@ class TokensUsed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     Tokens are as the engine reported them last; None where it reported none. `cached_tokens` None means
     that the engine does not report them, which is not zero. `billing` is the mode in force at dispatch.
-    A refused request may lack all that was not yet known (model, service, instance).
+    A refused request may lack all that was not yet known (model, service, instance). `time_doubtful` is set where the
+    gateway's wall clock jumped meanwhile or stood more than a second off Kafka's: `ended` decides price and month all
+    the same.
     """
 
     request_id: str
@@ -68,3 +70,4 @@ class TokensUsed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     client_request_id: str | None = None
     attempts: tuple[Attempt, ...] = ()
     gateway: str | None = None
+    time_doubtful: bool = False

@@ -19,6 +19,8 @@ def _wanted(topic: Topic, replication: int) -> NewTopic:
             "retention.ms": str(topic.retention_ms),
             "retention.bytes": "-1",
             "max.message.bytes": str(topic.max_message_bytes),
+            # The broker's clock says when it took a message, whatever the sender's says: see adapters/clock_drift.py.
+            "message.timestamp.type": "LogAppendTime",
         },
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from adapters.clock import wall_now
 from schemas.usage import Attempt, UsageOutcome
 from services.gateway.abort import abort_until_done
 from services.gateway.metering import Meter
@@ -103,7 +103,7 @@ class Dispatch:
             following = self.instance
         if following is None:
             return False
-        now = datetime.now(UTC)
+        now = wall_now()
         attempt = Attempt(
             instance=self.instance.id,
             epoch=self.instance.epoch,

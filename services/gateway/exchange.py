@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from adapters.clock import wall_now
 from schemas.usage import UsageOutcome
 from services.gateway import answers, stream_usage
 from services.gateway.answers import Refusal
@@ -113,7 +113,7 @@ class Exchange:
             return
         if forward and self._client_here:
             if not self._stream.begun:
-                self._meter.first_token = datetime.now(UTC)
+                self._meter.first_token = wall_now()
             self._stream.write(forward)
         if self._filter.error is not None:
             self._fail(answers.engine_stream_error(self._filter.error), "engine_refused")
@@ -286,7 +286,7 @@ class Exchange:
         gateway.exchange_ended()
         if self._stream is not None:
             self._stream.cancel()
-        ended = datetime.now(UTC)
+        ended = self._meter.end()
         gateway.metrics.finished(self._meter, outcome, status, usage, ended)
         event = self._meter.event(outcome, status, ended, usage, error_code)
         gateway.spool.append_end(

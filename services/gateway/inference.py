@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from os import urandom
 from typing import TYPE_CHECKING
 
@@ -92,5 +91,5 @@ def _refuse(gateway: Gateway, connection: ClientConnection, request: Request, me
         gateway.metrics.spool_full += 1
         release()
         return
-    event = meter.event("refused", refusal.status, datetime.now(UTC), None, refusal.code)
+    event = meter.event("refused", refusal.status, meter.end(), None, refusal.code)
     gateway.spool.append_end(meter.request_id, meter.caller.account, event, release)

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from adapters.clock_drift import DRIFT
 from services.gateway import answers
 from services.gateway.admission import callable_now, can_call
 from services.gateway.answers import Refusal
@@ -62,7 +63,8 @@ def live(gateway: Gateway, request: Request) -> bytes:
 def ready(gateway: Gateway, request: Request) -> bytes:
     """200 while requests are served, also `degraded`; 503 with the reason while they are not."""
     status, reason = gateway.readiness()
-    return _json(200 if status in ("ok", "degraded") else 503, request, {"status": status, "reason": reason})
+    body = {"status": status, "reason": reason} | DRIFT.warning()
+    return _json(200 if status in ("ok", "degraded") else 503, request, body)
 
 
 def metrics(gateway: Gateway, request: Request) -> bytes:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 
+from adapters.clock import wall_lead, wall_now
+from adapters.clock_drift import DOUBT_S, DRIFT
 from schemas.usage import Attempt, Endpoint, TokensUsed, UsageOutcome
 from services.gateway.models import Caller, Instance, Request, Service
 from services.gateway.spool_files import Intent, usage_event
 from services.gateway.stream_usage import Usage
 
+_DOUBT = timedelta(seconds=DOUBT_S)
+
 
 class Meter:
-    """What is known of one request so far. Times are UTC.
+    """What is known of one request so far. Times are UTC; `time_doubtful` where the wall clock that gave them is wrong.
 
     Nothing of its body is kept but whether it streams: what a client wrote as its model's name may be anything, and
     usage is kept for ever. A request that reached no service has the access path "".
     """
 
     __slots__ = (
+        "_began",
         "attempts",
         "caller",
         "client_request_id",
@@ -29,6 +35,7 @@ class Meter:
         "request_id",
         "service",
         "streamed",
+        "time_doubtful",
     )
 
     def __init__(self, request_id: str, request: Request, endpoint: Endpoint, caller: Caller, gateway: str) -> None:
@@ -37,6 +44,8 @@ class Meter:
         self.caller = caller
         self.gateway = gateway
         self.received = request.received
+        self._began = request.began
+        self.time_doubtful = False
         raw_id = request.client_request_id
         self.client_request_id = raw_id.decode("ascii", errors="replace") if raw_id is not None else None
         self.streamed = False
@@ -44,6 +53,18 @@ class Meter:
         self.instance: Instance | None = None
         self.first_token: datetime | None = None
         self.attempts: tuple[Attempt, ...] = ()
+
+    def end(self) -> datetime:
+        """When the request ends, which is now.
+
+        Where the wall clock went wrong meanwhile its end is as long after its beginning as the monotonic clock says.
+        """
+        now = wall_now()
+        if -DOUBT_S < wall_lead() - DRIFT.right_lead < DOUBT_S:
+            return now
+        self.time_doubtful = True
+        took = timedelta(seconds=time.monotonic() - self._began)
+        return self.received + took if abs(now - self.received - took) > _DOUBT else now
 
     def intent(self) -> Intent:
         """What an adopter needs, should this gateway die."""
@@ -99,5 +120,6 @@ class Meter:
                 client_request_id=self.client_request_id,
                 attempts=self.attempts,
                 gateway=self.gateway,
+                time_doubtful=self.time_doubtful,
             )
         )

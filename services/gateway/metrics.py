@@ -6,12 +6,13 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from adapters.clock import wall_now
 from adapters.process_metrics import Exposition
 from schemas.usage import UsageOutcome
 from services.gateway.answers import Refusal
@@ -61,12 +62,16 @@ class Metrics:
         self.adopted_events = 0
         self.adoption_waits_since: float | None = None
         self.unreadable_spools = 0
+        self.time_doubtful = 0
 
     def finished(self, meter: Meter, outcome: UsageOutcome, status: int, usage: Usage | None, ended: datetime) -> None:
         self._finished[meter.endpoint, outcome, status] += 1
         self._durations.add((ended - meter.received).total_seconds())
         if meter.first_token is not None:
-            self._first_tokens.add((meter.first_token - meter.received).total_seconds())
+            # Below 0 where the wall clock was set back in between.
+            self._first_tokens.add(max(0.0, (meter.first_token - meter.received).total_seconds()))
+        if meter.time_doubtful:
+            self.time_doubtful += 1
         if usage is not None:
             self._tokens["prompt"] += usage.prompt_tokens
             self._tokens["cached"] += usage.cached_tokens or 0
@@ -127,6 +132,7 @@ class Metrics:
             ("spool_write_failures", "Writes to the spool that failed or fell short", gateway.spool.write_failures),
             ("usage_published", "Usage events that Kafka acknowledged", self.published),
             ("usage_publish_failures", "Batches of usage that Kafka did not take", self.publish_failures),
+            ("usage_time_doubtful", "Usage events whose times a wrong wall clock gave", self.time_doubtful),
             ("usage_adopted", "Usage events published from spools of earlier runs", self.adopted_events),
             ("spools_unreadable", "Times that a spool of an earlier run could not be read", self.unreadable_spools),
             (
@@ -139,7 +145,7 @@ class Metrics:
 
     def _gauges(self, gateway: Gateway) -> Iterator[Metric]:
         ended = oldest_unpublished(gateway.spool.segments)
-        oldest_s = max(0.0, (datetime.now(UTC) - ended).total_seconds()) if ended is not None else 0.0
+        oldest_s = max(0.0, (wall_now() - ended).total_seconds()) if ended is not None else 0.0
         waits_since = self.adoption_waits_since
         for name, text, number in (
             ("connections", "Clients' open connections", len(gateway.connections)),

@@ -18,10 +18,14 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1
 
 
 class Request:
-    """One HTTP request, whole. `problem` is set where it could not be read (too large, too slow, broken)."""
+    """One HTTP request, whole. `problem` is set where it could not be read (too large, too slow, broken).
+
+    It began at `received` by the wall clock, and at `began` by the monotonic one.
+    """
 
     __slots__ = (
         "authorization",
+        "began",
         "body",
         "client_request_id",
         "content_length",
@@ -35,8 +39,9 @@ class Request:
         "target",
     )
 
-    def __init__(self, received: datetime) -> None:
+    def __init__(self, received: datetime, began: float) -> None:
         self.received = received
+        self.began = began
         self.method = b""
         self.target = b""
         self.authorization: bytes | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
+from adapters.clock import wall_now
 from services.gateway import answers
 from services.gateway.answers import Refusal
 from services.gateway.models import Request
@@ -125,7 +126,7 @@ class RequestReader:
             return
         self._state = _HEAD
         self._head_bytes = 0
-        self._request = Request(datetime.now(UTC))
+        self._request = Request(wall_now(), time.monotonic())
 
     def on_url(self, url: bytes) -> None:
         if self._request is not None:

@@ -8,6 +8,7 @@ import ssl
 from contextlib import suppress
 from typing import Literal, Protocol
 
+from adapters.clock_drift import DRIFT
 from domain.field_checks import FieldLimits
 from services.gateway import answers, inference, local_routes
 from services.gateway.admission import Admission, Hosts
@@ -110,6 +111,7 @@ class Gateway:
         while True:
             await asyncio.sleep(SWEEP_S)
             now = self.loop.time()
+            DRIFT.seconds()  # says in the log where the wall clock begins to be wrong
             for connection in list(self.connections):
                 connection.check_time(now)
             for exchange in list(self.orphans):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from adapters.clock import wall_now
 from adapters.errors import Unavailable
 from adapters.kafka.state_topic import StateTopic
 from schemas import topics
@@ -24,6 +25,8 @@ CONFIRM_INTERVAL_S = 2.0
 CONFIRM_TIMEOUT_S = 5.0
 SNAPSHOT_AGE_MAX_S = 7 * 86_400.0
 """Far below the 30 days after which a deleted key's state leaves its topic: an older one could bring it back."""
+SNAPSHOT_AHEAD_S_MAX = 5.0
+"""By how much a snapshot may have been written by a clock that was ahead of ours."""
 
 
 class PlatformState:
@@ -69,13 +72,18 @@ class PlatformState:
     def load_snapshot(self) -> None:
         """Begin with what was known when the snapshot was written; what the topics hold wins by version."""
         loaded = snapshot.load(self._snapshot_path)
-        if loaded is None or time.time() - loaded.confirmed > SNAPSHOT_AGE_MAX_S:
+        if loaded is None:
+            return
+        age_s = wall_now().timestamp() - loaded.confirmed
+        if not -SNAPSHOT_AHEAD_S_MAX <= age_s <= SNAPSHOT_AGE_MAX_S:
+            # One from the future: the clock was wrong then or is now, and how old it is cannot be told.
+            logger.error("snapshot not used", extra={"age_s": round(age_s)})
             return
         self._accounts.preload({state.account: state for state in loaded.accounts})
         self._balances.preload({state.account: state for state in loaded.balances})
         self._keys.preload({state.key_id: state for state in loaded.keys})
         self._deployments.preload({state.service_id: state for state in loaded.deployments})
-        self._confirmed = time.monotonic() - max(0.0, time.time() - loaded.confirmed)
+        self._confirmed = time.monotonic() - max(0.0, age_s)
         self._confirmed_wall = loaded.confirmed
 
     async def follow(self) -> None:
@@ -98,7 +106,7 @@ class PlatformState:
             else:
                 if self._caught_up():
                     self._confirmed = time.monotonic()
-                    self._confirmed_wall = time.time()
+                    self._confirmed_wall = wall_now().timestamp()
                     if self.degraded:
                         logger.info("state is confirmed again")
                     self.degraded = False
