@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from adapters.clickhouse.reader_limits import AnalystSettings
 from adapters.settings import PlatformSettings
 from cli.settings import CliSettings
 from runner.processes import PROCESSES
@@ -95,6 +96,7 @@ def document() -> str:
     for process in PROCESSES:
         if process.module.startswith(("services.", "streams.")):
             parts.append(section(f"`{process.name}`", settings_of(process.module)))
+    parts.append(section("The analyst (`clickhouse` and the step `analyst`)", AnalystSettings))
     return "\n".join(parts)
 
 

@@ -82,7 +82,8 @@ class Child:
             if self._retired.is_set():
                 break
             if code == 0 and self.process.probe == "exit":
-                self._change(state="done", pid=None, reason="")
+                # A step's last word tells what it found, such as which of two ways is taken.
+                self._change(state="done", pid=None, reason=self._log.reason())
                 self.settled.set()
                 return
             reason = self._why_ended(code)

@@ -86,6 +86,17 @@ PROCESSES: tuple[Process, ...] = (
         probe="exit",
     ),
     Process(
+        name="analyst",
+        kind="step",
+        module="runner.create_analyst",
+        does="makes the analyst and billing SQL users where ClickHouse has such, then ends",
+        port=None,
+        needs=("clickhouse",),
+        stop_stage=1,
+        stop_grace_s=5,
+        probe="exit",
+    ),
+    Process(
         name="gateway",
         kind="gateway",
         module="services.gateway",

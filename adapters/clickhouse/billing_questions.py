@@ -31,7 +31,6 @@ WHERE account = {account:String}
     AND (event_time, id) > ({after_time:DateTime64(6, 'UTC')}, {after_id:String})
 ORDER BY event_time, id
 LIMIT {limit:UInt32}
-SETTINGS do_not_merge_across_partitions_select_final = 1
 """
 _CHARGES_OF_REQUESTS = """
 SELECT source_event, currency, toString(sum(toDecimal256(charges.amount, 12))), count()
@@ -40,7 +39,6 @@ WHERE account = {account:String} AND event_date BETWEEN {first:Date} AND {last:D
     AND source_event IN {ids:Array(String)}
 GROUP BY source_event, currency
 ORDER BY currency
-SETTINGS do_not_merge_across_partitions_select_final = 1
 """
 _REASONS_OF_REQUESTS = """
 SELECT id, argMin(reason, reason = 'unpriced')

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from adapters import secret_files
 from adapters.api_keys import ApiKeys
 from adapters.catalogue_text import load_catalogue
-from adapters.clickhouse.client import ADMIN, ClickHouse, ClickHouseAddress
+from adapters.clickhouse.client import ADMIN, BILLING, ClickHouse, ClickHouseAddress
 from adapters.clock import SystemClock
 from adapters.http_service import create_app, serve_app
 from adapters.kafka.producer import EventProducer
@@ -37,12 +37,13 @@ async def serve(platform: PlatformSettings) -> None:
     prices = load_prices(platform.config_dir, catalogue)
     for price_id in unpriced(catalogue, prices):
         logger.warning("no price: usage will wait unrated", extra={"price": price_id})
-    # The platform's own user, though nothing is written: the analyst's limits on time and rows are meant for people,
-    # and a bill must not fail by them. Every statement is one of adapters/clickhouse/billing_questions.py.
+    # A user of its own that only reads: its limits are not the analyst's, which are meant for people, and by which a
+    # bill must not fail.
+    password = {ADMIN: secret_files.CLICKHOUSE_ADMIN_PASSWORD, BILLING: secret_files.BILLING_PASSWORD}
     address = ClickHouseAddress.with_password_file(
         platform.clickhouse_url,
-        ADMIN,
-        platform.secrets_dir / secret_files.CLICKHOUSE_ADMIN_PASSWORD,
+        settings.clickhouse_user,
+        platform.secrets_dir / password[settings.clickhouse_user],
         platform.clickhouse_database,
     )
     clickhouse = ClickHouse(address)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import uvicorn
 
 from adapters import secret_files
+from adapters.clickhouse.reader_limits import AnalystSettings, ReaderLimits
 from adapters.errors import EXIT_MISCONFIGURED, Misconfigured
 from adapters.settings import PlatformSettings
 from adapters.telemetry import configure_logging
@@ -34,16 +35,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(platform: PlatformSettings, settings: ClickHouseSettings) -> None:
+async def serve(platform: PlatformSettings, settings: ClickHouseSettings, analyst: ReaderLimits) -> None:
     """Serves until SIGTERM or SIGINT. Raises Misconfigured when the folder, a secret or the port cannot be had."""
     users = Users(
         admin_password=secret_files.read(platform.secrets_dir, secret_files.CLICKHOUSE_ADMIN_PASSWORD),
         analyst_password=secret_files.read(platform.secrets_dir, secret_files.ANALYST_PASSWORD),
+        billing_password=secret_files.read(platform.secrets_dir, secret_files.BILLING_PASSWORD),
     )
     listener = _listen(settings)
     with contextlib.closing(listener):
         engine = await asyncio.to_thread(Engine, platform.home / "clickhouse", settings)
-        application = await asyncio.to_thread(ClickHouseServer, engine, users, settings)
+        application = await asyncio.to_thread(ClickHouseServer, engine, users, settings, analyst)
         server = _Server(
             uvicorn.Config(
                 application,
@@ -98,7 +100,7 @@ def main() -> int:
     platform = PlatformSettings()
     configure_logging("clickhouse", platform.log_level)
     try:
-        asyncio.run(serve(platform, ClickHouseSettings()))
+        asyncio.run(serve(platform, ClickHouseSettings(), AnalystSettings().limits()))
     except Misconfigured as error:
         log.critical("%s", error)
         return EXIT_MISCONFIGURED

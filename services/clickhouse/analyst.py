@@ -1,4 +1,4 @@
-"""What the analyst may run: one statement that reads Hydra's database, judged by its parsed form before it runs.
+"""What a reader (analyst, billing) may run: one statement that reads Hydra's database, judged by its parsed form first.
 
 The engine's `readonly` alone still lets a statement read files, call hosts and hide another statement in a table
 function (`eval`). So the parsed statement is read, and every function and table in it must be on a list: what is not
@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from adapters.clickhouse.reader_limits import ReaderLimits
 from services.clickhouse.engine import Engine
 from services.clickhouse.errors import QueryError, read_only
 from services.clickhouse.settings import ClickHouseSettings
@@ -19,6 +20,8 @@ from services.clickhouse.syntax_tree import Incomplete, Node, nodes_of
 
 DATABASE = "hydra"
 _ACCESS_DENIED = 497
+_UNKNOWN_DATABASE = 81
+_DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
 def _words(text: str) -> frozenset[str]:
@@ -56,8 +59,7 @@ _SYSTEM_TABLES = _words(
     "one numbers numbers_mt zeros zeros_mt tables columns databases functions settings formats time_zones "
     "data_type_families keywords contributors licenses collations"
 )
-# May stand alone, as in SHOW CREATE TABLE system.tables, which tells no row.
-_DATABASES_NAMED = frozenset({DATABASE, "system", "information_schema"})
+_NO_DATABASE_OF_OURS = frozenset({"system", "information_schema", "default"})
 # Whole kinds of functions that reach out of the query: dictionaries, models, remote services, the process itself.
 _CATEGORIES_REFUSED = frozenset(
     {"AI", "Dictionary", "Embedded Dictionary", "Internal", "Introspection", "Machine Learning", "Other", ""}
@@ -84,69 +86,83 @@ _SETTINGS_ALLOWED = _words(
 )
 
 
-class AnalystGuard:
-    """Judges an analyst's statements. Made once; the engine tells it which functions there are."""
+class ReaderGuard:
+    """Judges the statements of one reader. Made once; the engine tells it which functions there are.
 
-    def __init__(self, engine: Engine, settings: ClickHouseSettings) -> None:
-        self._limits: dict[str, str | int] = {
-            "max_execution_time": settings.analyst_time_max_s,
-            "timeout_overflow_mode": "throw",
-            "max_memory_usage": settings.analyst_memory_bytes_max,
-            "max_rows_to_read": settings.analyst_rows_read_max,
-            "read_overflow_mode": "throw",
-            "max_result_rows": settings.analyst_result_rows_max,
-            "max_result_bytes": settings.buffered_answer_bytes_max,
-            "result_overflow_mode": "throw",
+    `any_database`: the reader names its database, as billing does, whose database is a setting of the platform's.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: ClickHouseSettings, limits: ReaderLimits, *, any_database: bool = False
+    ) -> None:
+        self._user = limits.user
+        self._any_database = any_database
+        self._filters = limits.row_conditions() if limits.accounts else {}
+        self._limits: dict[str, str | int] = limits.engine_settings() | {
+            "max_result_bytes": min(limits.result_bytes_max, settings.buffered_answer_bytes_max),
             "max_query_size": settings.statement_bytes_max,
-            "max_bytes_before_external_group_by": 0,
-            "max_bytes_before_external_sort": 0,
         }
         self._functions, self._aggregates, self._refused = _functions_of(engine)
 
-    def settings_for(self, asked: Mapping[str, str]) -> dict[str, str | int]:
-        """The analyst's limits and what of the URL's settings is harmless. Raises QueryError 164 for the others."""
+    def database_for(self, asked: str | None) -> str:
+        """The one database that the statement may read. Raises QueryError 81 where the reader may not name this one."""
+        if not self._any_database or not asked:
+            return DATABASE
+        if not _DATABASE_NAME.fullmatch(asked) or asked.lower() in _NO_DATABASE_OF_OURS:
+            raise QueryError(_UNKNOWN_DATABASE, f"Database {asked[:64]!r} cannot be read. (UNKNOWN_DATABASE)")
+        return asked
+
+    def settings_for(self, asked: Mapping[str, str], database: str) -> dict[str, str | int]:
+        """The reader's limits and what of the URL's settings is harmless. Raises QueryError 164 for the others."""
         for name in asked:
             if name not in _SETTINGS_ALLOWED and name not in self._limits and name != "readonly":
                 raise read_only(f"Cannot modify {name[:64]!r} setting in readonly mode.")
-        return {name: value for name, value in asked.items() if name in _SETTINGS_ALLOWED} | self._limits
+        allowed = {name: value for name, value in asked.items() if name in _SETTINGS_ALLOWED} | self._limits
+        if self._filters:
+            allowed["additional_table_filters"] = _map_literal(
+                {f"{database}.{table}": condition for table, condition in self._filters.items()}
+            )
+        return allowed
 
-    def check(self, connection: Any, query: Query, parameters: Mapping[str, str]) -> None:
+    def check(self, connection: Any, query: Query, parameters: Mapping[str, str], database: str) -> None:
         """Raises QueryError unless this is one statement that reads, and nothing but what is allowed.
 
         `connection` is in `readonly` already, so that a SETTINGS clause can lift nothing while it is parsed here.
         """
-        verdict = connection._conn.classify_query(query.bare, DATABASE)
+        verdict = connection._conn.classify_query(query.bare, database)
         if verdict["query_class"].name != "READ_ONLY" or verdict["statement_count"] > 1:
-            raise read_only("analyst: only one statement that reads can be run.")
+            raise read_only(f"{self._user}: only one statement that reads can be run.")
         if query_of(query.bare.encode()).format is not None:
-            raise _denied("one FORMAT is enough.")
+            raise self._denied("one FORMAT is enough.")
         explained = connection.query(f"EXPLAIN AST {query.bare}", "TSV", params=dict(parameters))
         try:
             nodes = nodes_of((explained.bytes() or b"").decode())
         except Incomplete:
-            raise _denied("the statement cannot be judged.") from None
+            raise self._denied("the statement cannot be judged.") from None
         if nodes[0].kind not in _ROOTS:
-            raise read_only("analyst: only SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN can be run.")
+            raise read_only(f"{self._user}: only SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN can be run.")
         shown = (connection.query("SHOW DATABASES", "TSV").bytes() or b"").decode()
         databases = frozenset(name.lower() for name in shown.split())
         for node in nodes:
-            self._check_node(node, databases)
+            self._check_node(node, databases, database)
 
-    def _check_node(self, node: Node, databases: frozenset[str]) -> None:
+    def _check_node(self, node: Node, databases: frozenset[str], readable: str) -> None:
         if node.kind not in _KINDS:
-            raise _denied(f"{node.kind[:64]} is not allowed in a statement.")
+            raise self._denied(f"{node.kind[:64]} is not allowed in a statement.")
         if node.kind == "Function" and not self._function_allowed(node.name):
-            raise _denied(f"the function {node.name[:64]} is not allowed.")
-        if node.kind == "TableIdentifier" and not _table_allowed(node.name):
-            raise _denied(f"only database {DATABASE} can be read.")
+            raise self._denied(f"the function {node.name[:64]} is not allowed.")
+        if node.kind == "TableIdentifier" and not _table_allowed(node.name, readable):
+            raise self._denied(f"only database {readable} can be read.")
         if node.kind == "Identifier":
             # Mostly a column. But `x IN system.users` names a table in the same form, and `arrayMap(file, ...)` a
             # function.
             database, _, rest = node.name.partition(".")
-            if database in databases and not (_table_allowed(node.name) if rest else database in _DATABASES_NAMED):
-                raise _denied(f"only database {DATABASE} can be read.")
+            # A database may stand alone, as in SHOW CREATE TABLE system.tables, which tells no row.
+            alone = (readable, "system", "information_schema")
+            if database in databases and not (_table_allowed(node.name, readable) if rest else database in alone):
+                raise self._denied(f"only database {readable} can be read.")
             if node.name in self._refused:
-                raise _denied(f"the function {node.name[:64]} is not allowed, nor a column of this name.")
+                raise self._denied(f"the function {node.name[:64]} is not allowed, nor a column of this name.")
 
     def _function_allowed(self, name: str) -> bool:
         if name in self._functions or name in _TABLE_FUNCTIONS:
@@ -157,15 +173,23 @@ class AnalystGuard:
                 return True
         return False
 
+    def _denied(self, sentence: str) -> QueryError:
+        return QueryError(_ACCESS_DENIED, f"{self._user}: {sentence} (ACCESS_DENIED)")
 
-def _denied(sentence: str) -> QueryError:
-    return QueryError(_ACCESS_DENIED, f"analyst: {sentence} (ACCESS_DENIED)")
+
+def _map_literal(values: Mapping[str, str]) -> str:
+    """A map as ClickHouse's settings take it."""
+    return "{" + ", ".join(f"{_quoted(key)}: {_quoted(value)}" for key, value in values.items()) + "}"
 
 
-def _table_allowed(name: str) -> bool:
-    """Whether a name with its dots is a table of Hydra's database (the current one), or a harmless system table."""
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _table_allowed(name: str, readable: str) -> bool:
+    """Whether a name with its dots is a table of the database (the current one), or a harmless system table."""
     database, _, rest = name.partition(".")
-    if not rest or database in (DATABASE, "information_schema"):
+    if not rest or database in (readable, "information_schema"):
         return True
     return database == "system" and rest.split(".")[0] in _SYSTEM_TABLES
 

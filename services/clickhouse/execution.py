@@ -12,7 +12,9 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.clickhouse.analyst import DATABASE, AnalystGuard
+from adapters.clickhouse.client import ANALYST, BILLING
+from adapters.clickhouse.reader_limits import BILLING_LIMITS, ReaderLimits
+from services.clickhouse.analyst import DATABASE, ReaderGuard
 from services.clickhouse.engine import Engine, use
 from services.clickhouse.errors import QueryError, engine_error, read_only
 from services.clickhouse.sessions import Sessions
@@ -81,10 +83,13 @@ def _summary(
 class Execution:
     """Runs requests. Thread-safe; raises QueryError for whatever the client must be told."""
 
-    def __init__(self, engine: Engine, settings: ClickHouseSettings) -> None:
+    def __init__(self, engine: Engine, settings: ClickHouseSettings, analyst: ReaderLimits) -> None:
         self._engine = engine
         self._settings = settings
-        self._guard = AnalystGuard(engine, settings)
+        self._guards = {
+            ANALYST: ReaderGuard(engine, settings, analyst),
+            BILLING: ReaderGuard(engine, settings, BILLING_LIMITS, any_database=True),
+        }
         self.sessions = Sessions(engine, settings)
 
     def run(self, request: Request) -> Answer:
@@ -113,17 +118,20 @@ class Execution:
                 )
             query = query_of(sql)
             if request.user.reads_only:
-                self._guard.check(connection, query, request.parameters)
+                guard = self._guards[request.user.name]
+                guard.check(connection, query, request.parameters, guard.database_for(request.database))
             elif not request.may_write and not _reads(connection, query):
                 raise read_only("Cannot execute query in readonly mode: send what modifies with POST, not GET.")
             return self._query(request, connection, query, held)
 
     def _connection(self, request: Request, held: contextlib.ExitStack) -> Any:
         if request.user.reads_only:
-            # No session: nothing that an analyst asks may outlive the answer.
+            # No session: nothing that a reader asks may outlive the answer.
             connection = self._engine.connect()
             held.callback(connection.close)
-            use(connection, DATABASE, self._guard.settings_for(request.settings))
+            guard = self._guards[request.user.name]
+            database = guard.database_for(request.database)
+            use(connection, database, guard.settings_for(request.settings, database))
             connection.query("SET readonly = 1")
             return connection
         if request.session_id is not None:
@@ -165,9 +173,9 @@ class Execution:
     def _query(self, request: Request, connection: Any, query: Query, held: contextlib.ExitStack) -> Answer:
         parameters = dict(request.parameters)
         output = query.format or request.format or "TabSeparated"
-        # With its FORMAT clause gone an analyst's text is exactly what the guard has read.
+        # With its FORMAT clause gone a reader's text is exactly what the guard has read.
         text = query.bare if request.user.reads_only else query.text
-        # An analyst's answer is bounded and made whole, so that a limit it meets has a status and not half a result.
+        # A reader's answer is bounded and made whole, so that a limit it meets has a status and not half a result.
         if (
             not request.user.reads_only
             and output in _STREAMED_FORMATS

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from adapters.clickhouse.reader_limits import BILLING_LIMITS, ReaderLimits
+from adapters.process_metrics import Exposition
 from services.clickhouse import observation
 from services.clickhouse.bodies import ClientGone, Receive, form_fields, read_body, unpacked
 from services.clickhouse.engine import Engine
@@ -61,15 +63,17 @@ _LAST_WORD_S = 5
 class ClickHouseServer:
     """The ASGI application. Made inside the event loop that serves it; `close` after the last request."""
 
-    def __init__(self, engine: Engine, users: Users, settings: ClickHouseSettings) -> None:
+    def __init__(self, engine: Engine, users: Users, settings: ClickHouseSettings, analyst: ReaderLimits) -> None:
         self._engine = engine
         self._users = users
         self._settings = settings
-        self._execution = Execution(engine, settings)
-        self._places = Places(settings)
+        self._execution = Execution(engine, settings, analyst)
+        self._places = Places(settings, (analyst, BILLING_LIMITS))
         # One thread more than places, so that health is answered while every place is taken.
         self._threads = ThreadPoolExecutor(settings.concurrent_queries_max + 2, thread_name_prefix="query")
         self._check: asyncio.Future[list[list[str]]] | None = None
+        self._ready = False
+        self._exposition = Exposition(observation.REGISTRY, lambda: self._ready)
 
     def close(self) -> None:
         self._threads.shutdown(wait=True)
@@ -82,7 +86,8 @@ class ClickHouseServer:
         parameters = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
         if path == "/metrics":
             observation.SESSIONS.set(len(self._execution.sessions))
-            await _reply(send, 200, generate_latest(observation.REGISTRY), CONTENT_TYPE_LATEST.encode())
+            self._ready = not await self._why_not_ready()
+            await _reply(send, 200, self._exposition.text(), CONTENT_TYPE_LATEST.encode())
         elif path == "/health/live":
             await _reply(send, 200, b'{"status":"live","reason":""}', _CONTENT_TYPES["JSON"])
         elif path == "/health/ready":
@@ -96,18 +101,18 @@ class ClickHouseServer:
             await self._statement(method, headers, parameters, receive, send)
 
     async def _health(self, send: Send) -> None:
+        reason = await self._why_not_ready()
+        verdict = {"status": "not_ready" if reason else "ready", "reason": reason}
+        await _reply(send, 503 if reason else 200, msgspec.json.encode(verdict), _CONTENT_TYPES["JSON"])
+
+    async def _why_not_ready(self) -> str:
         # One check at a time, and not waited for past its time: a stuck engine must not gather them.
         if self._check is None or self._check.done():
             self._check = asyncio.get_running_loop().run_in_executor(self._threads, self._engine.rows, "SELECT 1")
         await asyncio.wait({self._check}, timeout=_HEALTH_TIMEOUT_S)
         if not self._check.done():
-            status, reason = 503, f"the engine has not answered for {_HEALTH_TIMEOUT_S} s"
-        elif self._check.exception() is not None:
-            status, reason = 503, "the engine answers with an error"
-        else:
-            status, reason = 200, ""
-        verdict = {"status": "ready" if status == 200 else "not_ready", "reason": reason}
-        await _reply(send, status, msgspec.json.encode(verdict), _CONTENT_TYPES["JSON"])
+            return f"the engine has not answered for {_HEALTH_TIMEOUT_S} s"
+        return "" if self._check.exception() is None else "the engine answers with an error"
 
     async def _statement(
         self, method: str, headers: Mapping[str, str], parameters: Mapping[str, str], receive: Receive, send: Send

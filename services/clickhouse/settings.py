@@ -1,4 +1,7 @@
-"""Settings of the embedded ClickHouse, read once at its start. Every queue, body, time and result has a bound here."""
+"""Settings of the embedded ClickHouse, read once at its start. Every queue, body, time and result has a bound here.
+
+Those of its readers are in adapters/clickhouse/reader_limits.py, for a server of one's own has them too.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,3 @@ class ClickHouseSettings(BaseSettings):
     session_idle_s: float = Field(default=600, gt=0)
     fsync_inserts: bool = False
     """True makes an acknowledged insert survive power loss too; without it it survives kill -9."""
-
-    # The analyst, who may read and nothing else. All analysts' queries together must leave memory for inserts.
-    analyst_time_max_s: int = Field(default=30, ge=1)
-    analyst_memory_bytes_max: int = Field(default=500 * MIB, ge=16 * MIB)
-    analyst_rows_read_max: int = Field(default=500_000_000, ge=1)
-    analyst_result_rows_max: int = Field(default=100_000, ge=1)
-    analyst_concurrent_queries_max: int = Field(default=2, ge=1)

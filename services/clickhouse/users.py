@@ -1,4 +1,4 @@
-"""Who may ask: `hydra`, which may do everything, and `analyst`, who may read. There is no user without a password."""
+"""Who may ask: `hydra`, which may do everything; `analyst` and `billing`, who read. No user is without a password."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from adapters.clickhouse.client import ADMIN, ANALYST, BILLING
 from services.clickhouse.errors import QueryError
 
-ADMIN = "hydra"
-ANALYST = "analyst"
 _AUTHENTICATION_FAILED = 516
 # Compared with when the user is unknown, so that this takes as long as a wrong password.
 _NOBODY = "no user has this password"
@@ -25,16 +24,21 @@ class User:
 
 @dataclass(frozen=True)
 class Users:
-    """The two users and their passwords."""
+    """The users and their passwords."""
 
     admin_password: str
     analyst_password: str
+    billing_password: str
 
     def authenticate(self, headers: Mapping[str, str], parameters: Mapping[str, str]) -> User:
         """By HTTP's basic login, ClickHouse's headers or its URL parameters. Raises QueryError 516, never saying which
         of the two was wrong."""
         name, password = _credentials(headers, parameters)
-        expected = {ADMIN: self.admin_password, ANALYST: self.analyst_password}.get(name)
+        expected = {
+            ADMIN: self.admin_password,
+            ANALYST: self.analyst_password,
+            BILLING: self.billing_password,
+        }.get(name)
         equal = hmac.compare_digest(password.encode(), (expected or _NOBODY).encode())
         if expected is None or not equal:
             raise QueryError(

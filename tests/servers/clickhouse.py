@@ -31,6 +31,7 @@ class ClickHouseProcess:
         secret_files.make_missing(self.secrets_dir)
         self.admin_password = secret_files.read(self.secrets_dir, secret_files.CLICKHOUSE_ADMIN_PASSWORD)
         self.analyst_password = secret_files.read(self.secrets_dir, secret_files.ANALYST_PASSWORD)
+        self.billing_password = secret_files.read(self.secrets_dir, secret_files.BILLING_PASSWORD)
 
     @property
     def secrets_dir(self) -> Path:

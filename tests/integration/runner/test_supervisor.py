@@ -272,7 +272,8 @@ def test_secrets_are_made_once_and_only_for_the_owner(platform: SmallPlatform) -
     again = platform.up()
     platform.wait(lambda status: status.pid == again.pid and status.in_order)
     assert {file.name: file.read_text() for file in folder.iterdir()} == first
-    assert set(first) == {"operator_token", "cluster_secret", "clickhouse_admin_password", "analyst_password"}
+    passwords = {"clickhouse_admin_password", "analyst_password", "billing_password"}
+    assert set(first) == {"operator_token", "cluster_secret"} | passwords
     assert first["operator_token"].startswith("op-")
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
     assert {oct(file.stat().st_mode & 0o777) for file in folder.iterdir()} == {"0o600"}
@@ -296,5 +297,7 @@ def test_a_step_runs_once_and_lets_the_next_begin(tmp_path: Path) -> None:
         platform.up()
         platform.wait_ready()
         assert [process.state for process in platform.status().processes] == ["ready", "done", "ready"]
+        # What a step says last is shown: which of two ways it took, for instance.
+        assert platform.status().processes[1].reason == "step has its reasons"
     finally:
         platform.clean_up()

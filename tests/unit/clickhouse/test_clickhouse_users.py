@@ -7,7 +7,7 @@ import pytest
 from services.clickhouse.errors import QueryError
 from services.clickhouse.users import User, Users
 
-USERS = Users(admin_password="a-secret", analyst_password="b-secret")
+USERS = Users(admin_password="a-secret", analyst_password="b-secret", billing_password="c-secret")
 
 
 def basic(text: str) -> dict[str, str]:
@@ -26,8 +26,9 @@ def test_the_right_password_lets_in(headers: dict[str, str], parameters: dict[st
     assert USERS.authenticate(headers, parameters) == User("hydra", reads_only=False)
 
 
-def test_the_analyst_only_reads() -> None:
-    assert USERS.authenticate(basic("analyst:b-secret"), {}) == User("analyst", reads_only=True)
+@pytest.mark.parametrize(("name", "password"), [("analyst", "b-secret"), ("billing", "c-secret")])
+def test_the_analyst_and_billing_only_read(name: str, password: str) -> None:
+    assert USERS.authenticate(basic(f"{name}:{password}"), {}) == User(name, reads_only=True)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ def test_the_analyst_only_reads() -> None:
         basic("hydra:"),
         basic("hydra:b-secret"),
         basic("analyst:a-secret"),
+        basic("billing:a-secret"),
+        basic("billing:b-secret"),
         basic("default:"),
         basic(":"),
         basic("nobody:no user has this password"),
