@@ -23,7 +23,10 @@ if out.width < WIDTH_MIN:
     out = Console(highlight=False, soft_wrap=True, width=WIDTH_MIN)
 
 _FRACTION = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+(Z|[+-]\d\d:\d\d)")
-_RIGHT = frozenset({"quantity", "amount", "unit price", "replicas", "ready", "price", "offset", "restarts", "memory"})
+_RIGHT = frozenset(
+    {"quantity", "amount", "unit price", "replicas", "ready", "price", "offset", "restarts", "memory"}
+    | {"requests", "prompt tokens", "completion tokens"}
+)
 
 
 def show_json(answer: Any) -> None:

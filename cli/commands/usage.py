@@ -10,6 +10,7 @@ from cli.options import Account, Json, Month, account_of, control
 from cli.output import grouped, money, out, show_json, show_table
 
 COLUMNS = ("model", "resource", "meter", "quantity", "unit price", "amount")
+UNBILLED_COLUMNS = ("why not charged", "model", "resource", "requests", "prompt tokens", "completion tokens")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,7 +26,10 @@ def usage(
     until: Annotated[str | None, typer.Option(metavar="INSTANT", help="Up to this instant, not included.")] = None,
     json: Json = False,
 ) -> None:
-    """Show what an account has used, by model, resource and meter, with what it costs so far."""
+    """Show what an account has used, with what it costs so far, and what is not charged, with the reason.
+
+    The reason gateway_lost counts requests that ran when a gateway died: the platform pays for them.
+    """
     client = control()
     query = {"month": month, "from": since, "until": until}
     answer = client.get("billing", "/v1/usage", account=account_of(client, account), **query)
@@ -47,7 +51,7 @@ def _show(title: str, answer: dict[str, Any], json: bool) -> None:
 
 
 def show_summary(title: str, answer: dict[str, Any]) -> None:
-    """The lines, the totals, and how far the warehouse has come."""
+    """The lines, the totals, what is not charged and why, and how far the warehouse has come."""
     show_table(title, COLUMNS, (_row(line) for line in answer["lines"]))
     totals = answer["totals"]
     for name in ("by_model", "by_resource"):
@@ -59,6 +63,8 @@ def show_summary(title: str, answer: dict[str, Any]) -> None:
             )
     for row in totals.get("overall", []):
         out.print(f"[bold]Total {money(row['amount'])} {row['currency']}[/bold]")
+    if unbilled := answer.get("unbilled"):
+        show_table("Not charged", UNBILLED_COLUMNS, map(_unbilled_row, unbilled))
     if as_of := answer.get("as_of"):
         out.print(f"As of {as_of['time'] if isinstance(as_of, dict) and 'time' in as_of else as_of}.")
 
@@ -73,3 +79,8 @@ def _row(line: dict[str, Any]) -> tuple[Any, ...]:
         f"{money(line['unit_price'])} / {units}" if line.get("unit_price") is not None else None,
         f"{money(line['amount'])} {line['currency']}",
     )
+
+
+def _unbilled_row(row: dict[str, Any]) -> tuple[Any, ...]:
+    tokens = (grouped(row["prompt_tokens"]), grouped(row["completion_tokens"]))
+    return (row["reason"], row["model"] or None, row["resource"] or None, grouped(row["requests"]), *tokens)

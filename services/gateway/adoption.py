@@ -76,14 +76,18 @@ class Adoption:
     async def _publish(self, paths: list[Path]) -> None:
         """All or nothing is removed: what was sent before a failure is sent again, under the same ids."""
         batch: list[tuple[str, bytes]] = []
-        count = 0
-        for account, event in left_behind(paths):
-            batch.append((account, event))
+        count = lost = 0
+        for left in left_behind(paths):
+            batch.append((left.account, left.event))
+            lost += left.lost
             if len(batch) >= self._batch_max:
                 await self._producer.publish_batch(topics.USAGE, batch)
                 count += len(batch)
                 batch = []
         await self._producer.publish_batch(topics.USAGE, batch)
         self._metrics.adopted_events += count + len(batch)
+        self._metrics.lost_requests += lost
+        if lost:
+            logger.warning("requests were lost with the gateway that ran them", extra={"requests": lost})
         for path in paths:
             path.unlink()

@@ -60,6 +60,7 @@ class Metrics:
         self.published = 0
         self.publish_failures = 0
         self.adopted_events = 0
+        self.lost_requests = 0
         self.adoption_waits_since: float | None = None
         self.unreadable_spools = 0
         self.time_doubtful = 0
@@ -134,6 +135,11 @@ class Metrics:
             ("usage_publish_failures", "Batches of usage that Kafka did not take", self.publish_failures),
             ("usage_time_doubtful", "Usage events whose times a wrong wall clock gave", self.time_doubtful),
             ("usage_adopted", "Usage events published from spools of earlier runs", self.adopted_events),
+            (
+                "usage_lost",
+                "Of those, requests that ran when their gateway died: charged to nobody",
+                self.lost_requests,
+            ),
             ("spools_unreadable", "Times that a spool of an earlier run could not be read", self.unreadable_spools),
             (
                 "endpoints_unusable",

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -141,8 +142,16 @@ def segment_path(folder: Path, number: int) -> Path:
     return folder / f"{number:012d}.spool"
 
 
-def left_behind(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
-    """(account, event) of all that a dead gateway's segments hold: its ends, then one event per intent without one."""
+class LeftBehind(NamedTuple):
+    """One usage event that a dead gateway has not published for sure. `lost`: made from the intent alone."""
+
+    account: str
+    event: bytes
+    lost: bool
+
+
+def left_behind(paths: list[Path]) -> Iterator[LeftBehind]:
+    """All that a dead gateway's segments hold: its ends, then one event per intent without one."""
     open_intents: dict[str, Intent] = {}
     # Kept to the end: after a write that failed in part, an intent may stand once more behind its request's end.
     ended: set[str] = set()
@@ -152,11 +161,11 @@ def left_behind(paths: list[Path]) -> Iterator[tuple[str, bytes]]:
             if isinstance(record, End):
                 open_intents.pop(record.request_id, None)
                 ended.add(record.request_id)
-                yield record.account, record.event
+                yield LeftBehind(record.account, record.event, lost=False)
             elif record.request_id not in ended:
                 open_intents[record.request_id] = record
     for intent in open_intents.values():
-        yield intent.account, usage_event(lost_usage(intent))
+        yield LeftBehind(intent.account, usage_event(lost_usage(intent)), lost=True)
 
 
 class FolderLock:

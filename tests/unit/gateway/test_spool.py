@@ -14,7 +14,7 @@ from schemas import codec
 from schemas.usage import TokensUsed
 from services.gateway import spool_files
 from services.gateway.spool import Spool
-from services.gateway.spool_files import End, FolderLock, Intent, left_behind, parsed, payloads, segments
+from services.gateway.spool_files import End, FolderLock, Intent, LeftBehind, left_behind, parsed, payloads, segments
 from tests.servers.gateway_in_process import until
 
 START = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
@@ -91,8 +91,9 @@ def test_an_intent_without_an_end_becomes_one_event_the_same_from_any_adopter(tm
     )
     left = list(left_behind(segments(tmp_path)))
     assert left == list(left_behind(segments(tmp_path)))
-    assert left[0] == ("u-0123456789ab", event) and len(left) == 2
-    lost = codec.decode(left[1][1], TokensUsed)
+    assert left[0] == LeftBehind("u-0123456789ab", event, lost=False) and len(left) == 2
+    assert left[1].lost
+    lost = codec.decode(left[1].event, TokensUsed)
     assert lost.id == lost.data.request_id == intent(2).request_id
     assert lost.time == lost.data.ended == lost.data.received == START
     assert (lost.data.outcome, lost.data.prompt_tokens, lost.data.gateway) == ("gateway_lost", None, "g-dead")
@@ -102,7 +103,7 @@ def test_an_intent_that_stands_again_behind_its_end_is_no_lost_request(tmp_path:
     both = spool_files.intent_record(intent(1)) + spool_files.end_record(intent(1).request_id, "u-0123456789ab", b"{}")
     spool_files.segment_path(tmp_path, 1).write_bytes(both + b"torn")
     spool_files.segment_path(tmp_path, 2).write_bytes(spool_files.intent_record(intent(1)) + b"torn again")
-    assert list(left_behind(segments(tmp_path))) == [("u-0123456789ab", b"{}")]
+    assert list(left_behind(segments(tmp_path))) == [LeftBehind("u-0123456789ab", b"{}", lost=False)]
 
 
 def test_adopting_holds_no_intent_of_a_request_that_ended(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ async def test_segments_go_once_published_and_take_no_running_request_with_them(
     assert intent(0) in records(tmp_path), "the running request's intent must stay on disk"
     made.append_end(intent(0).request_id, "u-0123456789ab", b"the end", lambda: None)
     made.close()
-    assert not [event for _, event in left_behind(segments(tmp_path)) if b"gateway_lost" in event]
+    assert not [left for left in left_behind(segments(tmp_path)) if left.lost]
 
 
 async def test_an_end_never_goes_before_its_intent(tmp_path: Path) -> None:
