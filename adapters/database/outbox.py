@@ -21,12 +21,14 @@ from adapters.database.engine import Database
 from adapters.database.relay_lease import RelayLease
 from adapters.database.shared_tables import outbox
 from adapters.errors import Unavailable
-from adapters.kafka.producer import EventProducer
+from adapters.kafka.fenced_producer import FencedProducer
 from schemas.topics import TOPICS, Topic
 
 logger = logging.getLogger(__name__)
 
 ENVELOPE_ROOM_BYTES = 1_024
+FENCE_AGAIN_S = 86_400.0
+"""Kafka forgets a producer's name after seven days without a word of it, and then would not know whom to refuse."""
 SENT = Counter("hydra_outbox_sent_total", "Changes that Kafka acknowledged", ["topic"])
 WAITING = Gauge("hydra_outbox_waiting", "Changes that Kafka did not have at the relay's last look")
 OLDEST = Gauge(
@@ -66,7 +68,7 @@ class OutboxRelay:
     def __init__(
         self,
         database: Database,
-        producer: EventProducer,
+        producer: FencedProducer,
         clock: Clock,
         *,
         batch_max: int = 500,
@@ -83,6 +85,7 @@ class OutboxRelay:
         self._lease = RelayLease(database, clock, lease_s=lease_s)
         self._woken = asyncio.Event()
         self._purged_at = clock.monotonic()
+        self._fenced: tuple[int | None, float] | None = None
         self._front: tuple[int, float] | None = None
         OLDEST.set_function(self.oldest_s)
         self.reason = ""
@@ -129,13 +132,29 @@ class OutboxRelay:
             return 0
         rows = await self._unsent()
         await self._note_waiting(rows)
-        if not rows or not self._lease.held:
+        if not rows:
+            return 0
+        await self._fence()
+        if not self._lease.held:
             return 0
         await self._producer.publish_all([(_TOPICS[row.topic], row.key, row.value) for row in rows])
         await self._mark(rows)
         if len(rows) < self._batch_max:
             await self._note_waiting(())
         return len(rows)
+
+    async def _fence(self) -> None:
+        """Have Kafka refuse what earlier holders of the lease still send: once a holding, and where the producer lost.
+
+        Before the lease is looked at once more: who was stopped in here, and so fenced off a successor, sends nothing.
+        """
+        now, epoch = self._clock.monotonic(), self._lease.epoch
+        if self._fenced is not None and self._producer.up:
+            fenced_as, fenced_at = self._fenced
+            if fenced_as == epoch and now - fenced_at < FENCE_AGAIN_S:
+                return
+        await self._producer.fence()
+        self._fenced = epoch, now
 
     async def _note_waiting(self, rows: Sequence[Waiting]) -> None:
         if not rows:

@@ -31,6 +31,11 @@ class RelayLease:
         self._seen_at = 0.0
 
     @property
+    def epoch(self) -> int | None:
+        """The number of this holding of the lease; None where it is not held as far as is known."""
+        return self._epoch
+
+    @property
     def held(self) -> bool:
         """Whether this relay surely holds the lease now."""
         return self._epoch is not None and self._clock.monotonic() - self._beaten_at < self._lease_s * 0.6

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerFenced
 from aiokafka.partitioner import murmur2
 
+from adapters.clock_drift import DRIFT
 from adapters.errors import Unavailable
 from adapters.kafka.metadata_pace import pace_metadata
 from schemas.topics import Topic
@@ -58,11 +59,17 @@ class EventProducer:
             )
             pace_metadata(producer)
             try:
-                await producer.start()
+                await self._begin(producer)
             except (KafkaError, OSError) as error:
                 await producer.stop()
                 raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {type(error).__name__}") from error
             self._producer = producer
+
+    async def _begin(self, producer: AIOKafkaProducer) -> None:
+        await producer.start()
+
+    def _cannot_go_on(self) -> bool:
+        return self._producer is not None and (self._lost_sequence or self._producer._sender.sender_task.done())
 
     async def stop(self) -> None:
         """Send what is buffered (bounded by the timeout) and disconnect."""
@@ -76,7 +83,7 @@ class EventProducer:
     async def _connect_if_needed(self) -> None:
         # A message that expires once numbered leaves a gap: the broker refuses every later one of its partition,
         # and aiokafka never numbers anew. What failed has been told as failed and is sent again by its owner.
-        if self._producer is not None and (self._lost_sequence or self._producer._sender.sender_task.done()):
+        if self._cannot_go_on():
             self._lost_sequence = False
             logger.warning("Kafka producer cannot go on and is made anew")
             await self.stop()
@@ -109,11 +116,13 @@ class EventProducer:
 
     async def publish(self, topic: Topic, key: str, value: bytes | None, *, partition: int | None = None) -> None:
         """Send one message and wait until Kafka has it."""
-        await self.acknowledged([await self.send(topic, key, value, partition=partition)])
+        began = DRIFT.begin()
+        await self.acknowledged([await self.send(topic, key, value, partition=partition)], began)
 
     async def publish_all(self, messages: list[tuple[Topic, str, bytes | None]]) -> None:
         """Send many and wait until Kafka has them all; on Unavailable any part of them may have arrived."""
-        await self.acknowledged([await self.send(topic, key, value) for topic, key, value in messages])
+        began = DRIFT.begin()
+        await self.acknowledged([await self.send(topic, key, value) for topic, key, value in messages], began)
 
     async def publish_batch(self, topic: Topic, messages: list[tuple[str, bytes]]) -> None:
         """Send (key, value) pairs of one topic in whole batches and wait until Kafka has them all.
@@ -123,6 +132,7 @@ class EventProducer:
         await self._connect_if_needed()
         producer = self._producer
         assert producer is not None
+        began = DRIFT.begin()
         by_partition: dict[int, list[tuple[bytes, bytes]]] = {}
         partitions: dict[str, int] = {}
         for key, value in messages:
@@ -142,21 +152,26 @@ class EventProducer:
                     futures.append(await producer.send_batch(batch, topic.name, partition=number))
         except (KafkaError, TimeoutError, OSError) as error:
             raise Unavailable(f"Kafka does not take messages for {topic.name}: {type(error).__name__}") from error
-        await self.acknowledged(futures)
+        await self.acknowledged(futures, began)
 
-    async def acknowledged(self, futures: list[asyncio.Future[object]]) -> None:
-        """Wait until Kafka has acknowledged every one of `futures`, else raise Unavailable."""
+    async def acknowledged(self, futures: list[asyncio.Future[Any]], began: float | None = None) -> None:
+        """Wait until Kafka has acknowledged every one of `futures`, else raise Unavailable.
+
+        `began`, where DRIFT gave it before the first was sent, has the answer tell how right our clock is.
+        """
         if not futures:
             return
         done, pending = await asyncio.wait(futures, timeout=self._timeout_s)
         failed = [error for future in done if (error := future.exception()) is not None]
         for future in pending:
             future.add_done_callback(_outcome_seen)
-        if any(isinstance(error, OutOfOrderSequenceNumber) for error in failed):
+        if any(isinstance(error, OutOfOrderSequenceNumber | ProducerFenced) for error in failed):
             self._lost_sequence = True
         if pending or failed:
             cause = type(failed[0]).__name__ if failed else "timeout"
             raise Unavailable(f"Kafka did not acknowledge {len(pending) + len(failed)} of {len(futures)}: {cause}")
+        if began is not None:
+            DRIFT.acknowledged(began, futures[-1].result())
 
 
 def _outcome_seen(future: asyncio.Future[object]) -> None:

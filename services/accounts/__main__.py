@@ -13,7 +13,7 @@ from adapters.database.idempotency import IdempotencyKeys
 from adapters.database.migrations import migrate
 from adapters.database.outbox import OutboxRelay
 from adapters.http_service import create_app, serve_app
-from adapters.kafka.producer import EventProducer
+from adapters.kafka.fenced_producer import FencedProducer
 from adapters.process import run_process
 from adapters.settings import PlatformSettings
 from services.accounts.account_changes import ensure_operator_account
@@ -33,7 +33,7 @@ async def serve(platform: PlatformSettings) -> None:
     operator_token = secret_files.read(platform.secrets_dir, secret_files.OPERATOR_TOKEN)
     cluster_secret = secret_files.read(platform.secrets_dir, secret_files.CLUSTER_SECRET)
     database = Database(settings.database(platform.home), setting="HYDRA_ACCOUNTS_DATABASE_URL")
-    producer = EventProducer(platform.kafka_bootstrap)
+    producer = FencedProducer(platform.kafka_bootstrap, "hydra.accounts.outbox")
     relay = OutboxRelay(database, producer, clock)
     api_keys = ApiKeys(platform.kafka_bootstrap, operator_token)
     app = create_app(title="Hydra accounts", description=DESCRIPTION, api_keys=api_keys, reasons=[lambda: relay.reason])

@@ -12,7 +12,7 @@ from adapters.clock import Clock
 from adapters.database.engine import Database
 from adapters.database.outbox import OutboxRelay
 from adapters.errors import Unavailable
-from adapters.kafka.producer import EventProducer
+from adapters.kafka.fenced_producer import FencedProducer
 from domain.catalogue import Catalogue
 from services.lifecycle.commands import Commands
 from services.lifecycle.heartbeats import HeartbeatReader
@@ -46,7 +46,7 @@ class Lifecycle:
         self.commands = Commands(self.storage, catalogue, bounds)
         self.liveness = Liveness(clock)
         LAST_HEARTBEAT.set_function(self.liveness.since_any_heartbeat_s)
-        self.producer = EventProducer(bootstrap)
+        self.producer = FencedProducer(bootstrap, "hydra.lifecycle.outbox")
         self.relay = OutboxRelay(database, self.producer, clock)
         self.reader = HeartbeatReader(bootstrap, self.storage, self.liveness, interval_s=settings.interval_s)
         self.reconciler = Reconciler(self.storage, self.liveness, catalogue, bounds, account_closed=account_closed)

@@ -13,16 +13,19 @@ from adapters.database import outbox
 from adapters.database.engine import Database
 from adapters.database.outbox import OutboxRelay
 from adapters.database.shared_tables import outbox as rows
-from adapters.kafka.producer import EventProducer
+from adapters.errors import Unavailable
+from adapters.kafka.fenced_producer import FencedProducer
 from adapters.kafka.topics import create_topics
 from schemas.topics import ACCOUNTS, Topic
 
+NAME = "hydra.test.outbox"
 
-class HeldProducer(EventProducer):
+
+class HeldProducer(FencedProducer):
     """A producer whose process is stopped between reading the outbox and sending: until `release` is set."""
 
     def __init__(self, bootstrap: str) -> None:
-        super().__init__(bootstrap)
+        super().__init__(bootstrap, NAME)
         self.holds = asyncio.Event()
         self.release = asyncio.Event()
 
@@ -96,7 +99,7 @@ async def all_sent(database: Database) -> bool:
 
 async def test_a_commit_alone_wakes_the_relay_and_order_holds(database: Database, bootstrap: str) -> None:
     key = new_key()
-    async with EventProducer(bootstrap) as producer:
+    async with FencedProducer(bootstrap, NAME) as producer:
         relay = OutboxRelay(database, producer, SystemClock(), batch_max=7, poll_s=3_600)
         async with relaying(relay):
             await asyncio.sleep(0.5)  # it has found nothing and waits
@@ -114,7 +117,7 @@ async def test_what_was_rolled_back_is_never_sent(database: Database, bootstrap:
         async with database.transaction() as session:
             await outbox.add(session, ACCOUNTS, key, b"never")
             raise RuntimeError
-    async with EventProducer(bootstrap) as producer, relaying(OutboxRelay(database, producer, SystemClock())):
+    async with FencedProducer(bootstrap, NAME) as producer, relaying(OutboxRelay(database, producer, SystemClock())):
         await put(database, key, b"sent")
         await eventually(lambda: all_sent(database))
     assert await published(bootstrap, key) == [b"sent"]
@@ -124,7 +127,7 @@ async def test_with_kafka_away_everything_is_kept_and_said(
     database: Database, bootstrap: str, unused_port: Callable[[], int]
 ) -> None:
     key = new_key()
-    away = OutboxRelay(database, EventProducer(f"127.0.0.1:{unused_port()}", timeout_s=1), SystemClock())
+    away = OutboxRelay(database, FencedProducer(f"127.0.0.1:{unused_port()}", NAME, timeout_s=1), SystemClock())
     async with relaying(away):
         await put(database, key, b"1", b"2")
 
@@ -135,7 +138,7 @@ async def test_with_kafka_away_everything_is_kept_and_said(
         assert await unsent(database) == 2
         assert REGISTRY.get_sample_value("hydra_outbox_waiting") == 2
         assert (REGISTRY.get_sample_value("hydra_outbox_oldest_seconds") or 0) > 0
-    async with EventProducer(bootstrap) as producer, relaying(OutboxRelay(database, producer, SystemClock())):
+    async with FencedProducer(bootstrap, NAME) as producer, relaying(OutboxRelay(database, producer, SystemClock())):
         await eventually(lambda: all_sent(database))
 
         async def nothing_waits() -> bool:
@@ -148,7 +151,7 @@ async def test_with_kafka_away_everything_is_kept_and_said(
 
 async def test_one_relay_publishes_while_a_second_stands_by(database: Database, bootstrap: str) -> None:
     key = new_key()
-    async with EventProducer(bootstrap) as producer:
+    async with FencedProducer(bootstrap, NAME) as producer:
         first = OutboxRelay(database, producer, SystemClock(), lease_s=30)
         second = OutboxRelay(database, producer, SystemClock(), lease_s=30)
         await put(database, key, b"1")
@@ -161,7 +164,7 @@ async def test_one_relay_publishes_while_a_second_stands_by(database: Database, 
 
 async def test_a_relay_that_ends_hands_over_at_once(database: Database, bootstrap: str) -> None:
     key = new_key()
-    async with EventProducer(bootstrap) as producer:
+    async with FencedProducer(bootstrap, NAME) as producer:
         async with relaying(OutboxRelay(database, producer, SystemClock(), lease_s=3_600)):
             await put(database, key, b"1")
             await eventually(lambda: all_sent(database))
@@ -170,7 +173,7 @@ async def test_a_relay_that_ends_hands_over_at_once(database: Database, bootstra
     assert await published(bootstrap, key) == [b"1", b"2"]
 
 
-async def test_an_older_state_of_a_relay_that_was_stopped_does_not_stay_on_top(
+async def test_an_older_state_of_a_relay_that_was_stopped_is_refused_by_kafka(
     database: Database, bootstrap: str
 ) -> None:
     key = new_key()
@@ -179,15 +182,17 @@ async def test_an_older_state_of_a_relay_that_was_stopped_does_not_stay_on_top(
     await put(database, key, b"old")
     stopped = asyncio.create_task(zombie.relay_batch())
     await zombie_producer.holds.wait()
-    async with EventProducer(bootstrap) as producer:
+    async with FencedProducer(bootstrap, NAME) as producer:
         async with relaying(OutboxRelay(database, producer, SystemClock(), lease_s=0.5)):
             await put(database, key, b"new")
             await eventually(lambda: all_sent(database))
             zombie_producer.release.set()
-            await stopped
+            with pytest.raises(Unavailable):
+                await stopped
+            assert await zombie.relay_batch() == 0
             await eventually(lambda: all_sent(database))
     await zombie_producer.stop()
-    assert await published(bootstrap, key) == [b"old", b"new", b"old", b"new"]
+    assert await published(bootstrap, key) == [b"old", b"new"]
 
 
 async def test_sent_rows_are_deleted_after_a_while_and_positions_are_not_used_again(
@@ -200,7 +205,7 @@ async def test_sent_rows_are_deleted_after_a_while_and_positions_are_not_used_ag
             return super().monotonic() + self.ahead_s
 
     key, clock = new_key(), LaterClock()
-    async with EventProducer(bootstrap) as producer:
+    async with FencedProducer(bootstrap, NAME) as producer:
         async with relaying(OutboxRelay(database, producer, clock, keep_sent_s=0)):
             await put(database, key, b"1", b"2")
             await eventually(lambda: all_sent(database))
