@@ -1,6 +1,6 @@
 """The clock, as an object, so that a test can hand in one that it moves; and the one place where wall time comes from.
 
-The wall clock is one for the whole process. `move_by_file` moves it from outside, which is how tests of real
+The wall clock is one for the whole process. `move_as_told` moves it from outside, which is how tests of real
 processes make it jump; nothing else in Hydra asks the machine what time it is.
 """
 
@@ -51,12 +51,12 @@ class _FileOffset:
 _offset: _FileOffset | None = None
 
 
-def move_by_file(path: Path | None) -> None:
-    """From now on add the seconds that this file holds to this process's wall clock. None: the machine's own."""
+def move_as_told(folder: Path | None, process: str) -> None:
+    """From now on add the seconds in this folder's file of the process's name to its wall clock. None: nothing."""
     global _offset
-    _offset = _FileOffset(path) if path is not None else None
-    if path is not None:
-        logger.warning("the wall clock is moved by a file, as tests do", extra={"file": str(path)})
+    _offset = _FileOffset(folder / process) if folder is not None else None
+    if folder is not None:
+        logger.warning("the wall clock is moved by a file, as tests do", extra={"folder": str(folder)})
 
 
 def wall_now() -> datetime:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from adapters.clock import move_by_file
+from adapters.clock import move_as_told
 from adapters.errors import EXIT_MISCONFIGURED, EXIT_STOP_ON_PURPOSE, Misconfigured, StopOnPurpose, Unavailable
 from adapters.settings import PlatformSettings
 from adapters.telemetry import configure_logging
@@ -30,7 +30,7 @@ def run_process(
     try:
         platform = PlatformSettings()
         configure_logging(process, platform.log_level)
-        move_by_file(platform.clock_offset_file)
+        move_as_told(platform.clock_offsets, process)
         run(_awaited(serve, platform))
     except ValidationError as error:
         print(_setting_line(process, error), file=sys.stderr)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from prometheus_client import REGISTRY, CollectorRegistry, ProcessCollector, disable_created_metrics, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from adapters.clock_drift import DRIFT
 
 DISTRIBUTION = "hydra-serving"
+STATE_BAD_RECORDS: Counter[str] = Counter()
+"""By topic: counted by adapters/kafka/state_topic.py, shown here for every kind of process."""
 
 
 def release() -> str:
@@ -50,6 +53,12 @@ class _OfTheProcess:
         build.add_metric(self._labels, 1)
         yield build
         yield GaugeMetricFamily("hydra_ready", "1 while /health/ready answers 200, else 0", value=float(self._ready()))
+        bad_records = CounterMetricFamily(
+            "hydra_state_bad_records", "Records of a state topic that are no state and were ignored", labels=("topic",)
+        )
+        for topic, count in STATE_BAD_RECORDS.items():
+            bad_records.add_metric((topic,), count)
+        yield bad_records
         yield GaugeMetricFamily(
             "hydra_clock_drift_seconds",
             "By how much the wall clock is ahead of Kafka's, or of where it stood before it was moved; below 0: behind",

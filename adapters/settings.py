@@ -22,8 +22,9 @@ class PlatformSettings(BaseSettings):
     clickhouse_database: str = "hydra"
     time_zone: str = "Asia/Shanghai"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    clock_offset_file: Path | None = Field(
-        default=None, description="seconds by which a test moves this process's wall clock; never set it otherwise"
+    clock_offsets: Path | None = Field(
+        default=None,
+        description="a folder with a file per process, the seconds by which a test moves its wall clock; else unset",
     )
 
     @field_validator("time_zone")
@@ -35,7 +36,7 @@ class PlatformSettings(BaseSettings):
             raise ValueError(f"{name!r} is no time zone of the tz database; try Asia/Shanghai or UTC") from error
         return name
 
-    @field_validator("home", "config_dir", "clock_offset_file")
+    @field_validator("home", "config_dir", "clock_offsets")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         return path.absolute() if path is not None else None

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
-from adapters.clock import move_by_file
+from adapters.clock import move_as_told
 from adapters.errors import EXIT_MISCONFIGURED, EXIT_STOP_ON_PURPOSE, Misconfigured, StopOnPurpose, Unavailable
 from adapters.health import HealthServer
 from adapters.settings import PlatformSettings
@@ -59,7 +59,7 @@ def run_stream(
             print(f"{prefix}_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}", file=sys.stderr)
         return EXIT_MISCONFIGURED
     configure_logging(process, platform.log_level)
-    move_by_file(platform.clock_offset_file)
+    move_as_told(platform.clock_offsets, process)
     quiet_libraries()
     try:
         asyncio.run(_serve(process, settings, build(platform, settings)))

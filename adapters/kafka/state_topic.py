@@ -10,11 +10,25 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from adapters.kafka.follower import TopicFollower
+from adapters.process_metrics import STATE_BAD_RECORDS
+from domain.plausible import Implausible, check_plausible
 from schemas import codec
+from schemas.accounts import AccountState, ApiKeyState
+from schemas.deployments import DeploymentState
+from schemas.placements import PlacementState
+from schemas.spend import BalanceStated
 from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
+KEY_FIELDS: dict[type[msgspec.Struct], str] = {
+    AccountState: "account",
+    ApiKeyState: "key_id",
+    BalanceStated: "account",
+    DeploymentState: "service_id",
+    PlacementState: "instance",
+}
+"""Which field of each kind of state is the key of its record."""
 
 State = TypeVar("State", bound=msgspec.Struct)
 
@@ -22,8 +36,8 @@ State = TypeVar("State", bound=msgspec.Struct)
 class StateTopic(Generic[State]):
     """Keeps `states[key]` at its highest version and tells `on_change(key, state | None)` of each change.
 
-    A repeat or an older version changes nothing; a tombstone removes the key. A record that cannot be decoded is
-    logged and counted in `bad_records`: the state before it stays in force.
+    A repeat or an older version changes nothing; a tombstone removes the key. A record that cannot be decoded, that no
+    state can mean, or whose key is not its own is logged and counted: the state before it stays in force.
     """
 
     def __init__(
@@ -60,20 +74,25 @@ class StateTopic(Generic[State]):
                 self._on_change(key, None)
             return
         try:
-            state = codec.decode(record.value, self._state_type).data
-        except msgspec.DecodeError as error:
-            self.bad_records += 1
-            logger.error(
-                "state record skipped",
-                extra={
-                    "topic": self._topic.name,
-                    "partition": record.partition,
-                    "offset": record.offset,
-                    "cause": type(error).__name__,
-                },
-            )
+            state = self._state_of(key, record.value)
+        except (msgspec.DecodeError, Implausible) as error:
+            cause = str(error) if isinstance(error, Implausible) else type(error).__name__
+            self._skip(record, cause)
             return
         self._keep(key, state)
+
+    def _state_of(self, key: str, value: bytes) -> State:
+        state = codec.decode(value, self._state_type).data
+        check_plausible(state)
+        if getattr(state, KEY_FIELDS[self._state_type]) != key:
+            raise Implausible("its key is not its own")
+        return state
+
+    def _skip(self, record: ConsumerRecord, cause: str) -> None:
+        self.bad_records += 1
+        STATE_BAD_RECORDS[self._topic.name] += 1
+        place = {"topic": self._topic.name, "partition": record.partition, "offset": record.offset}
+        logger.error("state record skipped", extra=place | {"cause": cause})
 
     def _keep(self, key: str, state: State) -> None:
         known = self.states.get(key)
