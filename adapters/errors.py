@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from schemas.parked import ParkedReason
+from schemas.stops import Gap, Reread
 
 
 class HydraError(Exception):
@@ -23,7 +26,15 @@ class Unavailable(HydraError):
 
 
 class StopOnPurpose(HydraError):
-    """Going on would lose or double money: the process exits with 78 and is not restarted until told so."""
+    """Going on would lose or double money: the process exits with 78 and is not restarted until told so.
+
+    `gaps` are lost messages that an operator must name first; `reread` are partitions to be read again on their word.
+    """
+
+    def __init__(self, reason: str, *, gaps: Iterable[Gap] = (), reread: Iterable[Reread] = ()) -> None:
+        super().__init__(reason)
+        self.gaps = tuple(sorted(gaps))
+        self.reread = tuple(sorted(reread))
 
 
 class Misconfigured(HydraError):

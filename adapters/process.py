@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from adapters.clock import move_as_told
 from adapters.errors import EXIT_MISCONFIGURED, EXIT_STOP_ON_PURPOSE, Misconfigured, StopOnPurpose, Unavailable
+from adapters.kafka.stops import stopped
 from adapters.settings import PlatformSettings
 from adapters.telemetry import configure_logging
 
@@ -36,7 +37,7 @@ def run_process(
         print(_setting_line(process, error), file=sys.stderr)
         return EXIT_MISCONFIGURED
     except StopOnPurpose as error:
-        logger.error(str(error))
+        logger.error(stopped(platform.kafka_bootstrap, process, error))
         return EXIT_STOP_ON_PURPOSE
     except (Misconfigured, Unavailable) as error:
         logger.error(str(error))

@@ -8,7 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from adapters.errors import HydraError
-from cli.commands import accounts, charges, keys, models, parked, platform, prices, services, sql, usage
+from cli.commands import accounts, charges, keys, models, parked, platform, prices, resume, services, sql, usage
 from cli.failures import EXIT_REFUSED, CommandFailed
 from cli.output import err
 
@@ -26,6 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 platform.add_to(app)
+resume.add_to(app)
 app.add_typer(accounts.app, name="account")
 app.add_typer(keys.app, name="key")
 app.add_typer(models.app, name="model")

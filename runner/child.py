@@ -41,7 +41,10 @@ class Pace:
 
 
 class Child:
-    """The life of one process of the table, through all its starts. `on_change` is called at each change of status."""
+    """The life of one process of the table, through all its starts. `on_change` is called at each change of status.
+
+    One that stopped on purpose is started again once `resume_file` exists.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Child:
         port: int | None,
         on_change: Callable[[], None],
         say: Callable[[str], None],
+        resume_file: Path,
         pace: Pace | None = None,
     ) -> None:
         self.process = process
@@ -68,13 +72,14 @@ class Child:
         self._ask = ask
         self._on_change = on_change
         self._say = say
+        self._resume_file = resume_file
         self._pace = pace or Pace()
         self._retired = asyncio.Event()
         self._running: subprocess.Popen[bytes] | None = None
         self.status = ProcessStatus(name=process.name, kind=process.kind, state="waiting", port=port, log=str(log.path))
 
     async def live(self) -> None:
-        """Starts the process, and again when it dies, until it is retired, halts on purpose, or is a finished step."""
+        """Starts the process, and again when it dies, until it is retired or is a finished step."""
         pause_s = self._pace.first_pause_s
         while not self._retired.is_set():
             begun = time.monotonic()
@@ -88,10 +93,10 @@ class Child:
                 return
             reason = self._why_ended(code)
             if code == EXIT_STOP_ON_PURPOSE:
-                self._change(state="halted", pid=None, reason=reason)
-                self._say(f"{self.process.name} stopped on purpose and is not started again: {reason}")
-                self.settled.set()
-                return
+                if not await self._told_to_go_on(reason):
+                    return
+                pause_s = self._pace.first_pause_s
+                continue
             if not self.settled.is_set():
                 self.deaths_before_ready += 1
             if time.monotonic() - begun >= self._pace.steady_s:
@@ -102,6 +107,22 @@ class Child:
                 await asyncio.wait_for(self._retired.wait(), pause_s)
             pause_s = min(pause_s * 2, self._pace.longest_pause_s)
         self._change(state="stopped", pid=None, reason="")
+
+    async def _told_to_go_on(self, reason: str) -> bool:
+        """Waits, halted, until `hydra resume` asks for another start; False once it is retired instead."""
+        # What was asked for before this stop was not about it.
+        self._resume_file.unlink(missing_ok=True)
+        self._change(state="halted", pid=None, reason=reason)
+        self._say(f"{self.process.name} stopped on purpose and is not started again: {reason}")
+        self.settled.set()
+        while not self._resume_file.exists():
+            if self._retired.is_set():
+                return False
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._retired.wait(), self._pace.ask_while_starting_s)
+        self._resume_file.unlink(missing_ok=True)
+        self._say(f"{self.process.name} is started again, as the operator asked")
+        return True
 
     def close(self) -> None:
         """After its end, also when it was never begun."""

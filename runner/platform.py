@@ -16,6 +16,7 @@ from runner.linux_processes import PLATFORM_MARK, marked, send, start_ticks
 from runner.log_file import RotatedLog
 from runner.processes import Process
 from runner.readiness import Readiness
+from runner.resuming import resume_file
 from runner.settings import PROJECT, RunnerSettings
 from runner.status import PlatformState, PlatformStatus, write
 
@@ -69,6 +70,7 @@ class LocalPlatform:
                 port=settings.port(process),
                 on_change=self._record,
                 say=say,
+                resume_file=resume_file(settings, process.name),
                 pace=pace,
             )
             for process in processes

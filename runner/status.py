@@ -24,9 +24,9 @@ class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One process. `started` is in seconds since the epoch, `pid_ticks` tells its pid from a later owner of it.
 
     `waiting`: for what it needs. `not_ready`: runs and says why it cannot work. `restarting`: died, comes back after
-    a pause. `halted`: stopped on purpose (exit code 78) and stays so until the platform is started again. `done`: a
-    step that is over, `reason` being its last word. `lost`: recorded as running, but gone, because the supervisor is
-    gone too.
+    a pause. `halted`: stopped on purpose (exit code 78), until `hydra resume` or another `hydra up`. `done`: a step
+    that is over, `reason` being its last word. `lost`: recorded as running, but gone, because the supervisor is gone
+    too.
     """
 
     name: str

@@ -9,6 +9,7 @@ from adapters.clock import SystemClock
 from adapters.kafka.batches import BatchConsumer
 from adapters.kafka.parking import Parker
 from adapters.kafka.producer import EventProducer
+from adapters.kafka.stops import Stops
 from adapters.settings import PlatformSettings
 from schemas.charges import ChargesRaised, SourceType
 from schemas.topics import Topic
@@ -44,8 +45,9 @@ class ChargingStream:
     ) -> None:
         self.metrics = StreamMetrics(rater.process)
         clock = SystemClock()
+        stops = Stops(platform.kafka_bootstrap, rater.process)
         self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
-        self._prices = RecordedPrices(platform.kafka_bootstrap, self.metrics)
+        self._prices = RecordedPrices(platform.kafka_bootstrap, self.metrics, stops)
         step = Charging(
             data_type,
             rate,
@@ -63,6 +65,8 @@ class ChargingStream:
             step.process,
             ChargesWritten(platform.kafka_bootstrap, rater.source_type, rater.partition_of),
             records_max=settings.batch_records_max,
+            session_timeout_ms=int(settings.session_timeout_s * 1000),
+            stops=stops,
         )
 
     def readiness(self) -> tuple[bool, str]:

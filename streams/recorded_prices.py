@@ -8,6 +8,7 @@ import msgspec
 from aiokafka import ConsumerRecord
 
 from adapters.kafka.follower import TopicFollower
+from adapters.kafka.stops import Stops
 from domain.prices import InvalidPrice, PriceBook
 from schemas import codec
 from schemas.prices import PriceRecorded
@@ -24,10 +25,10 @@ class RecordedPrices:
     the same first one.
     """
 
-    def __init__(self, bootstrap: str, metrics: StreamMetrics) -> None:
+    def __init__(self, bootstrap: str, metrics: StreamMetrics, stops: Stops | None = None) -> None:
         self.book = PriceBook()
         self._metrics = metrics
-        self._follower = TopicFollower(bootstrap, PRICES, self._take)
+        self._follower = TopicFollower(bootstrap, PRICES, self._take, stops=stops)
         self.run = self._follower.run
         self.catch_up = self._follower.catch_up
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from adapters.clock import move_as_told
 from adapters.errors import EXIT_MISCONFIGURED, EXIT_STOP_ON_PURPOSE, Misconfigured, StopOnPurpose, Unavailable
 from adapters.health import HealthServer
+from adapters.kafka.stops import stopped
 from adapters.settings import PlatformSettings
 from adapters.telemetry import configure_logging
 from streams.metrics import StreamMetrics
@@ -64,7 +65,7 @@ def run_stream(
     try:
         asyncio.run(_serve(process, settings, build(platform, settings)))
     except StopOnPurpose as reason:
-        logger.critical("stopped on purpose: %s", reason)
+        logger.critical("stopped on purpose: %s", stopped(platform.kafka_bootstrap, process, reason))
         return EXIT_STOP_ON_PURPOSE
     except Misconfigured as reason:
         logger.critical("cannot start: %s", reason)

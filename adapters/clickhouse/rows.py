@@ -14,6 +14,7 @@ from schemas.envelope import Event
 from schemas.instances import InstanceChanged
 from schemas.parked import MessageParked, ParkedReplayed
 from schemas.prices import PriceRecorded
+from schemas.stops import StopNoted
 from schemas.usage import TokensUsed
 
 _ATTEMPTS_MAX = 65_535
@@ -151,6 +152,19 @@ class ParkedRow(NamedTuple):
 class ParkedReplayRow(NamedTuple):
     id: str
     replayed_at: datetime
+
+
+class StopRow(NamedTuple):
+    id: str
+    process: str
+    what: str
+    at: datetime
+    reason: str
+    by: str
+    topic: str
+    topic_partition: int
+    first_offset: int | None
+    last_offset: int | None
 
 
 class ProgressRow(NamedTuple):
@@ -323,6 +337,20 @@ def parked_row(event: Event[MessageParked]) -> ParkedRow:
 
 def parked_replay_row(event: Event[ParkedReplayed]) -> ParkedReplayRow:
     return ParkedReplayRow(id=_parking(event.data), replayed_at=utc(event.data.replayed_at))
+
+
+def stop_rows(event: Event[StopNoted]) -> list[StopRow]:
+    """One row a gap and a partition to be read again; one without a topic where there is neither."""
+    data = event.data
+
+    def row(topic: str, partition: int, first: int | None = None, last: int | None = None) -> StopRow:
+        return StopRow(
+            event.id, data.process, data.what, utc(data.at), data.reason, data.by or "", topic, partition, first, last
+        )
+
+    found = [row(gap.topic, gap.partition, gap.first_offset, gap.last_offset) for gap in data.gaps]
+    found += [row(again.topic, again.partition) for again in data.reread]
+    return found or [row("", 0)]
 
 
 def _parking(data: MessageParked | ParkedReplayed) -> str:

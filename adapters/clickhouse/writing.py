@@ -19,6 +19,7 @@ from adapters.clickhouse.rows import (
     ParkedReplayRow,
     ParkedRow,
     PriceRow,
+    StopRow,
     UnratedRow,
     UsageRow,
 )
@@ -42,6 +43,7 @@ class Batch:
     prices: Sequence[PriceRow] = ()
     parked: Sequence[ParkedRow] = ()
     parked_replays: Sequence[ParkedReplayRow] = ()
+    stops: Sequence[StopRow] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ async def write(clickhouse: ClickHouse, batch: Batch) -> Written:
         ("prices", batch.prices),
         ("parked", batch.parked),
         ("parked_replays", batch.parked_replays),
+        ("stops", batch.stops),
     ):
         rows += await _insert(clickhouse, table, table_rows)
     hours = {(row.account, hour_start(row.event_time)) for row in batch.charges}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
@@ -20,7 +20,10 @@ from aiokafka.errors import (
 )
 
 from adapters.errors import StopOnPurpose, Unavailable
+from adapters.kafka.starting_points import Question, check_accepted, question_of, reread_of
 from adapters.kafka.stopping import stop_consumer
+from adapters.kafka.stops import Stops
+from domain.stops import to_reread
 from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ class BatchConsumer:
     `process` raises Unavailable to have the same records again after a pause (1 s doubling to 10 s); anything else
     ends `run`. StopOnPurpose is raised where going on could skip or double: a partition without a committed offset
     whose log starts above 0 or from which `already_written` says that something was written; a committed offset
-    that the log no longer holds.
+    that the log no longer holds. What an operator has accepted, by `stops`, is gone past or read again.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class BatchConsumer:
         records_max: int = 5_000,
         poll_ms: int = 200,
         session_timeout_ms: int = 15_000,
+        stops: Stops | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._group = group
@@ -59,6 +63,7 @@ class BatchConsumer:
         self._records_max = records_max
         self._poll_ms = poll_ms
         self._session_timeout_ms = session_timeout_ms
+        self._stops = stops
         self._consumer: AIOKafkaConsumer | None = None
         self._stop_reason: StopOnPurpose | None = None
         self.reason = "Kafka has not answered yet"
@@ -113,6 +118,17 @@ class BatchConsumer:
             if (tp.topic, tp.partition) in committed
         }
 
+    async def log_begin(self, topic: str, partition: int) -> int:
+        """The first offset that the log holds. Raises Unavailable."""
+        if self._consumer is None:
+            raise Unavailable(self.reason)
+        wanted = TopicPartition(topic, partition)
+        try:
+            begins: dict[TopicPartition, int] = await self._consumer.beginning_offsets([wanted])
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"Kafka: {type(error).__name__}") from error
+        return begins[wanted]
+
     async def _run_connected(self) -> None:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
@@ -160,8 +176,17 @@ class BatchConsumer:
             return {}
         except OffsetOutOfRangeError as error:
             await self.check_assigned(consumer, consumer.assignment())
+            if await self._all_held(consumer):
+                return {}  # a fetch from where a partition stood before it was set on
             raise StopOnPurpose(f"{self._group}: the log no longer holds the next offset to read") from error
         return batches
+
+    @staticmethod
+    async def _all_held(consumer: AIOKafkaConsumer) -> bool:
+        """Whether the log of each assigned partition holds the offset that is read next, or ends there."""
+        partitions = consumer.assignment()
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        return all([begins[tp] <= await consumer.position(tp) <= ends[tp] for tp in partitions])
 
     @staticmethod
     def _rewind(consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
@@ -184,45 +209,55 @@ class BatchConsumer:
 
     async def check_assigned(self, consumer: AIOKafkaConsumer, partitions: set[TopicPartition]) -> None:
         """Decide where each newly assigned partition starts; what cannot be decided safely stops the processor."""
+        noted = await self._stops.noted() if self._stops else []
+        allowed = to_reread(noted)
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
-        unread: list[TopicPartition] = []
-        for partition in partitions:
-            begin, end = begins[partition], ends[partition]
-            committed = await consumer.committed(partition)
-            if committed is not None:
-                if not begin <= committed <= end:
-                    what = f"offset {committed} is committed, the log starts at {begin} and ends at {end}"
-                    raise StopOnPurpose(self._gap(partition, what))
+        starts: dict[TopicPartition, int] = {}
+        questions: list[Question] = []
+        for partition in sorted(partitions):
+            begin, committed = begins[partition], await consumer.committed(partition)
+            unread = committed is None and begin == 0
+            written = unread and await self._already_written(partition.topic, partition.partition)
+            question = question_of(partition, committed, begin, ends[partition], written)
+            if question is None and reread_of(partition) in allowed:
+                question = Question(partition, "to be read again", begin, reread=reread_of(partition))
+            if question is not None:
+                questions.append(question)
+            elif committed is None:
+                starts[partition] = 0
+            else:
                 self.committed[(partition.topic, partition.partition)] = committed
-                continue
-            if begin > 0:
-                raise StopOnPurpose(self._gap(partition, f"no offset is committed and the log starts at {begin}"))
-            if await self._already_written(partition.topic, partition.partition):
-                raise StopOnPurpose(
-                    self._gap(partition, "no offset is committed, yet charges or rows from it were written before")
-                )
-            unread.append(partition)
-        await self._begin_at_zero(consumer, unread)
+        check_accepted(self._group, questions, noted, allowed)
+        starts |= {question.partition: question.start for question in questions}
+        if await self._begin_at(consumer, starts) and questions:
+            await self._note_went_on(questions)
 
-    async def _begin_at_zero(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> None:
-        """Commit the beginning before the first record is read: from then on a missing offset is a lost one.
+    async def _begin_at(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> bool:
+        """Commit each beginning before its first record is read: from then on a missing offset is a lost one.
 
         Without it, a kill between the first write and its commit would look like lost offsets.
         """
-        if not partitions:
-            return
+        if not starts:
+            return True
         try:
-            await consumer.commit(dict.fromkeys(partitions, 0))
+            await consumer.commit(dict(starts))
         except CommitFailedError:
             # The group has moved on already: whoever is given these partitions next decides again.
-            return
-        for partition in partitions:
-            consumer.seek(partition, 0)
-            self.committed[(partition.topic, partition.partition)] = 0
+            return False
+        for partition, offset in starts.items():
+            consumer.seek(partition, offset)
+            self.committed[(partition.topic, partition.partition)] = offset
+        return True
 
-    def _gap(self, partition: TopicPartition, what: str) -> str:
-        return f"{self._group}: {partition.topic} partition {partition.partition}: {what}"
+    async def _note_went_on(self, questions: Sequence[Question]) -> None:
+        assert self._stops is not None, "nothing can have been accepted"
+        for question in questions:
+            where = {"topic": question.partition.topic, "partition": question.partition.partition}
+            logger.critical("went on as the operator accepted", extra={**where, "offset": question.start})
+        gaps = [question.gap for question in questions if question.gap is not None]
+        reread = [question.reread for question in questions if question.reread is not None]
+        await self._stops.note_went_on(gaps, reread)
 
     def stop_on_purpose(self, reason: StopOnPurpose) -> None:
         """Called by the rebalance listener, whose exceptions aiokafka swallows."""
@@ -248,6 +283,7 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
                 self._owner.stop_on_purpose(reason)
                 return
             except (Unavailable, KafkaError, OSError) as error:
-                self._owner.reason = f"offsets cannot be read: {type(error).__name__}"
+                cause = str(error) if isinstance(error, Unavailable) else type(error).__name__
+                self._owner.reason = f"offsets cannot be read: {cause}"
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 5.0)

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from adapters.errors import Unavailable
+from adapters.errors import StopOnPurpose, Unavailable
 from adapters.kafka.stopping import stop_consumer
+from adapters.kafka.stops import Stops
+from domain.stops import not_accepted
+from schemas.stops import Gap
 from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
@@ -23,13 +26,25 @@ class TopicFollower:
 
     `caught_up` is set once everything is read that the topic held at start. With Kafka away `run` keeps trying with
     back-off and `connected` is False. An exception of `on_record` other than for a bad record ends `run`: we are wrong.
+
+    With `stops`, a topic of which nothing may be missing: where its log has lost what was not read, `run` raises
+    StopOnPurpose unless an operator has accepted just that.
     """
 
-    def __init__(self, bootstrap: str, topic: Topic, on_record: OnRecord, *, records_max: int = 2_000) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: Topic,
+        on_record: OnRecord,
+        *,
+        records_max: int = 2_000,
+        stops: Stops | None = None,
+    ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
         self._on_record = on_record
         self._records_max = records_max
+        self._stops = stops
         self._partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
         self._consumer: AIOKafkaConsumer | None = None
         # Asks for end offsets on a connection of its own: on the reading one a question waits behind the long poll.
@@ -45,7 +60,7 @@ class TopicFollower:
         while True:
             try:
                 await self._follow()
-            except (KafkaError, OSError, TimeoutError) as error:
+            except (KafkaError, OSError, TimeoutError, Unavailable) as error:
                 logger.warning("topic cannot be read", extra={"topic": self._topic.name, "cause": type(error).__name__})
             finally:
                 self.connected = False
@@ -70,6 +85,15 @@ class TopicFollower:
         except (KafkaError, OSError, TimeoutError) as error:
             raise Unavailable(f"{self._topic.name} cannot be read to its end: {type(error).__name__}") from error
 
+    async def _check_whole(self, begins: dict[TopicPartition, int]) -> None:
+        if self._stops is None:
+            return
+        read = {partition: self._read.get(partition, 0) for partition in self._partitions}
+        lost = [Gap(tp.topic, tp.partition, at, begins[tp] - 1) for tp, at in read.items() if begins[tp] > at]
+        if lost and (missing := not_accepted(lost, await self._stops.noted())):
+            what = ", ".join(f"partition {gap.partition} starts at {gap.last_offset + 1}" for gap in missing)
+            raise StopOnPurpose(f"{self._topic.name} has lost what nobody here has read: {what}", gaps=missing)
+
     def _past(self, ends: dict[TopicPartition, int]) -> bool:
         return all(self._read.get(partition, 0) >= end for partition, end in ends.items())
 
@@ -87,6 +111,7 @@ class TopicFollower:
         consumer.assign(self._partitions)
         begins = await consumer.beginning_offsets(self._partitions)
         ends = await consumer.end_offsets(self._partitions)
+        await self._check_whole(begins)
         for partition in self._partitions:
             # A restart of this follower goes on where it stood; a log that starts later cannot be read from 0.
             self._read[partition] = max(self._read.get(partition, 0), begins[partition])

@@ -17,6 +17,7 @@ from adapters.clock import Clock
 from adapters.errors import StopOnPurpose, Unavailable
 from adapters.kafka.follower import TopicFollower
 from adapters.kafka.producer import EventProducer
+from adapters.kafka.stops import Stops
 from domain.ids import price_event_id
 from domain.price_recording import PriceTextRefused, WrittenPrice, versions_to_record
 from domain.prices import InvalidPrice, PriceBook
@@ -41,7 +42,7 @@ class PriceRecorder:
         self._text = text
         self._file = file
         self._recorded: dict[tuple[str, int], PriceRecorded] = {}
-        self._follower = TopicFollower(bootstrap, PRICES, self._take)
+        self._follower = TopicFollower(bootstrap, PRICES, self._take, stops=Stops(bootstrap, "billing"))
         self.book = PriceBook()
         self.reason = "prices are not recorded yet"
 

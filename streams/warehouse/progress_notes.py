@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 from aiokafka import ConsumerRecord
@@ -13,36 +13,59 @@ from adapters.clickhouse.progress import note_progress, progress
 from adapters.clickhouse.rows import ProgressRow
 from adapters.clock import Clock
 from adapters.errors import StopOnPurpose
+from adapters.kafka.stops import Stops
+from domain.stops import not_accepted
+from schemas.stops import Gap, Reread
 
 Partition = tuple[str, int]
+BeginOf = Callable[[Partition], Awaitable[int]]
+"""Tells the first offset that a partition's log holds; raises Unavailable."""
 
 
 class ProgressNotes:
     """Remembers the last note of each partition, so that event time never goes back."""
 
-    def __init__(self, clickhouse: ClickHouse, clock: Clock) -> None:
+    def __init__(self, clickhouse: ClickHouse, clock: Clock, begin_of: BeginOf, stops: Stops) -> None:
         self._clickhouse = clickhouse
         self._clock = clock
+        self._begin_of = begin_of
+        self._stops = stops
         self._notes: dict[Partition, ProgressRow] | None = None
         self._writing = asyncio.Lock()
 
     async def check(self, offsets: Mapping[Partition, int]) -> None:
         """Raise StopOnPurpose where Kafka goes on at an offset that lies ahead of what the tables hold.
 
-        Then ClickHouse has lost what it had, or is another one, and going on would leave a hole in every bill.
+        Then ClickHouse has lost what it had, or is another one, and going on would leave a hole in every bill, but for
+        what an operator has accepted as lost.
         """
         async with self._writing:
             notes = await self._known()
             if any(offset > _next_offset(notes, partition) for partition, offset in offsets.items()):
                 # Another warehouse may have had the partition in between.
                 self._notes = notes = await progress(self._clickhouse)
-            for (topic, number), offset in offsets.items():
-                held = _next_offset(notes, (topic, number))
-                if offset > held:
-                    raise StopOnPurpose(
-                        f"{topic} partition {number} goes on at offset {offset}, but ClickHouse holds it only up to "
-                        f"{held}: if its data was lost, set the group's offsets back to 0 and start again"
-                    )
+            ahead = {tp: at for tp, at in offsets.items() if at > _next_offset(notes, tp)}
+            if ahead:
+                await self._check_accepted(ahead, notes)
+
+    async def _check_accepted(self, ahead: Mapping[Partition, int], notes: Mapping[Partition, ProgressRow]) -> None:
+        """What the log has lost may have been accepted; what it still holds must be read again."""
+        gaps: list[Gap] = []
+        reread: list[Reread] = []
+        texts: list[str] = []
+        for (topic, number), offset in sorted(ahead.items()):
+            held, begin = _next_offset(notes, (topic, number)), await self._begin_of((topic, number))
+            if begin > held:
+                gaps.append(Gap(topic, number, held, min(begin, offset) - 1))
+            if begin < offset:
+                reread.append(Reread(topic, number))
+            texts.append(
+                f"{topic} partition {number} goes on at offset {offset}, but ClickHouse holds it only up to {held}"
+            )
+        missing = not_accepted(gaps, await self._stops.noted())
+        if missing or reread:
+            what = f"{'; '.join(texts)}: its data was lost, or it is another ClickHouse"
+            raise StopOnPurpose(what, gaps=missing, reread=reread)
 
     async def note(
         self, records: Sequence[ConsumerRecord], event_times: Mapping[tuple[str, int, int], datetime]

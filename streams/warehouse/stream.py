@@ -13,6 +13,7 @@ from adapters.errors import Rejected, Unavailable
 from adapters.kafka.batches import BatchConsumer
 from adapters.kafka.parking import Parker
 from adapters.kafka.producer import EventProducer
+from adapters.kafka.stops import Stops
 from adapters.secret_files import CLICKHOUSE_ADMIN_PASSWORD
 from adapters.settings import PlatformSettings
 from streams.metrics import StreamMetrics
@@ -46,7 +47,8 @@ class WarehouseStream:
             )
         )
         self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
-        self._progress = ProgressNotes(self._clickhouse, self._clock)
+        stops = Stops(platform.kafka_bootstrap, "warehouse")
+        self._progress = ProgressNotes(self._clickhouse, self._clock, self._begin_of, stops)
         self._open_matters = OpenMattersGauges(self._clickhouse, self.metrics.registry)
         step = Writing(
             self._clickhouse,
@@ -65,6 +67,8 @@ class WarehouseStream:
             self._has_written,
             records_max=settings.batch_records_max,
             poll_ms=100,
+            session_timeout_ms=int(settings.session_timeout_s * 1000),
+            stops=stops,
         )
         self._waits_for = "ClickHouse has not answered yet"
 
@@ -83,6 +87,9 @@ class WarehouseStream:
         finally:
             await self._producer.stop()
             await self._clickhouse.close()
+
+    async def _begin_of(self, partition: tuple[str, int]) -> int:
+        return await self._consumer.log_begin(*partition)
 
     async def _has_written(self, topic: str, partition: int) -> bool:
         return await has_written(self._clickhouse, topic, partition)

@@ -23,10 +23,11 @@ from schemas.envelope import Event
 from schemas.instances import InstanceChanged
 from schemas.parked import MessageParked, ParkedReplayed
 from schemas.prices import PriceRecorded
-from schemas.topics import CHARGES, EVENT_TYPES, INSTANCES, PARKED, PRICES, USAGE, Topic
+from schemas.stops import StopNoted
+from schemas.topics import CHARGES, EVENT_TYPES, INSTANCES, PARKED, PRICES, STOPS, USAGE, Topic
 from schemas.usage import TokensUsed
 
-TOPICS: tuple[Topic, ...] = (USAGE, INSTANCES, CHARGES, PRICES, PARKED)
+TOPICS: tuple[Topic, ...] = (USAGE, INSTANCES, CHARGES, PRICES, PARKED, STOPS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,6 +42,7 @@ class Rows:
     prices: list[rows.PriceRow] = field(default_factory=list)
     parked: list[rows.ParkedRow] = field(default_factory=list)
     parked_replays: list[rows.ParkedReplayRow] = field(default_factory=list)
+    stops: list[rows.StopRow] = field(default_factory=list)
 
     def add(self, record: ConsumerRecord) -> datetime:
         """Take in one record and return its event time. Raises Rejected, and then nothing was taken."""
@@ -58,6 +60,7 @@ class Rows:
             prices=self.prices,
             parked=self.parked,
             parked_replays=self.parked_replays,
+            stops=self.stops,
         )
 
 
@@ -115,12 +118,19 @@ def _take_parked(taken: Rows, record: ConsumerRecord) -> datetime:
     return utc(parked.data.parked_at)
 
 
+def _take_stop(taken: Rows, record: ConsumerRecord) -> datetime:
+    event = _plausible(record, StopNoted)
+    taken.stops.extend(rows.stop_rows(event))
+    return utc(event.data.at)
+
+
 _TAKERS: dict[str, Callable[[Rows, ConsumerRecord], datetime]] = {
     USAGE.name: _take_usage,
     INSTANCES.name: _take_instance,
     CHARGES.name: _take_charges,
     PRICES.name: _take_price,
     PARKED.name: _take_parked,
+    STOPS.name: _take_stop,
 }
 
 

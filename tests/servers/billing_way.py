@@ -16,14 +16,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from adapters.clickhouse.client import ADMIN, ClickHouse, ClickHouseAddress
 from adapters.kafka.producer import EventProducer
+from adapters.kafka.stops import Stops
 from adapters.kafka.topics import create_topics
+from domain.stops import unanswered
 from runner.kafka import KafkaServer
 from schemas import codec
 from schemas.envelope import Event
 from schemas.instances import InstanceChanged
 from schemas.prices import PriceRecorded
 from schemas.spend import BalanceStated
-from schemas.topics import BALANCES, CHARGES, INSTANCES, PARKED, PRICES, USAGE, Topic
+from schemas.stops import StopNoted
+from schemas.topics import BALANCES, CHARGES, INSTANCES, PARKED, PRICES, STOPS, USAGE, Topic
 from schemas.usage import TokensUsed
 from tests.builders.billing_events import instance_event, price_event, usage_event
 from tests.servers.clickhouse import ClickHouseProcess, running_clickhouse
@@ -34,7 +37,7 @@ DEADLINE_S = 240
 GROUPS: dict[str, tuple[Topic, ...]] = {
     "token_charges": (USAGE,),
     "instance_charges": (INSTANCES,),
-    "warehouse": (USAGE, INSTANCES, CHARGES, PRICES, PARKED),
+    "warehouse": (USAGE, INSTANCES, CHARGES, PRICES, PARKED, STOPS),
 }
 
 
@@ -136,6 +139,14 @@ class BillingWay:
                 await consumer.commit(offsets)
             finally:
                 await consumer.stop()
+
+    async def accept(self, process: str) -> StopNoted:
+        """Accept all that a process which stopped on purpose asks for, as `hydra resume` does; returns its stop."""
+        stops = Stops(self.bootstrap, process)
+        stop = unanswered(await stops.noted())
+        assert stop is not None, f"{process} has noted no stop"
+        await stops.note_accepted(stop, "a test", "tester")
+        return stop
 
     async def charges(self) -> set[tuple[str, str, int, str]]:
         """Id, hash, quantity and amount of every charge that counts."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from runner.background import start_detached, stop
 from runner.linux_processes import start_ticks
 from runner.processes import Process
+from runner.resuming import resume_file, start_again, status_of
 from tests.integration.runner.small_platform import DEADLINE_S, SmallPlatform, small
 
 
@@ -104,6 +105,29 @@ def test_a_stop_on_purpose_is_final_and_shows_its_reason(platform: SmallPlatform
     supervisor.send_signal(signal.SIGTERM)
     out, _ = supervisor.communicate(timeout=DEADLINE_S)
     assert "stream stopped on purpose and is not started again: stream has its reasons" in out
+
+
+def test_what_stopped_on_purpose_starts_again_once_it_is_resumed(platform: SmallPlatform) -> None:
+    platform.up()
+    platform.wait_ready()
+    # Asked for too early: it must not answer a stop that comes later.
+    too_early = resume_file(platform.settings, "stream")
+    too_early.parent.mkdir(parents=True)
+    too_early.touch()
+    platform.put("stream.exit", "78")
+    os.kill(platform.pids()["stream"], signal.SIGKILL)
+    platform.wait_state("stream", "halted")
+    assert not too_early.exists()
+
+    still = start_again(platform.settings, "stream")
+    assert still is not None
+    assert (still.state, still.reason) == ("halted", "stream has its reasons")
+    platform.remove("stream.exit")
+    resumed = start_again(platform.settings, "stream")
+    assert resumed is not None
+    assert (resumed.state, resumed.reason) == ("ready", "")
+    platform.wait_ready()
+    assert status_of(platform.settings, "nobody") is None
 
 
 def test_a_process_that_never_becomes_ready_ends_the_start_with_its_reason(platform: SmallPlatform) -> None:

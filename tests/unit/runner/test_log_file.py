@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runner.log_file import RotatedLog
+from runner.log_file import REASON_LENGTH_MAX, RotatedLog
 
 
 def test_a_full_log_makes_room_and_the_oldest_goes(tmp_path: Path) -> None:
@@ -49,4 +49,4 @@ def test_a_flood_without_line_ends_is_bounded(tmp_path: Path) -> None:
         log.write(b"x" * 10_000)
     log.close()
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 200_000
-    assert len(log.reason()) <= 300
+    assert len(log.reason()) <= REASON_LENGTH_MAX

@@ -1,0 +1,202 @@
+"""A log that lost what was not read yet stops its readers loudly; they go on once an operator has named the gap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+
+from aiokafka import ConsumerRecord, TopicPartition
+
+from adapters.kafka.stops import Stops
+from domain.stops import gap_text, unanswered
+from schemas import codec
+from schemas.stops import Gap, StopNoted
+from schemas.topics import PRICES, USAGE
+from schemas.usage import TokensUsed
+from tests.builders import bill_oracle
+from tests.builders.traffic import requests
+from tests.faults.operator import hydra_resume, stopped_on_purpose, truncate, words_for
+from tests.servers.billing_way import BillingWay, eventually
+from tests.servers.stream import StreamProcess
+from tests.servers.topic_reading import records_of
+
+PARTITIONS = [TopicPartition(USAGE.name, number) for number in range(USAGE.partitions)]
+
+
+async def ends_of_usage(way: BillingWay) -> dict[int, int]:
+    return {tp.partition: end for tp, end in (await way.ends(PARTITIONS)).items()}
+
+
+def usage_of(record: ConsumerRecord) -> TokensUsed:
+    return codec.decode(record.value or b"", TokensUsed).data
+
+
+async def usages_held(way: BillingWay) -> list[TokensUsed]:
+    """What the log of usage still holds."""
+    return [usage_of(record) for record in await records_of(way.bootstrap, USAGE)]
+
+
+async def test_a_gap_is_named_by_the_operator_and_nothing_else_is_skipped(way: BillingWay) -> None:
+    first, second = requests(300, accounts=40), requests(600, first=300, accounts=40)
+    raters = way.start("token_charges", "warehouse")
+    await way.publish(*first)
+    await way.settled("token_charges", "warehouse")
+    for process in raters:
+        assert process.stop() == 0
+    ends = await ends_of_usage(way)
+    await way.publish(*second)
+    await truncate(way.bootstrap, USAGE, {number: end + 20 for number, end in ends.items()})
+    gaps = tuple(Gap(USAGE.name, number, end, end + 19) for number, end in sorted(ends.items()))
+
+    rater, warehouse = raters
+    rater.spawn()
+    said = await stopped_on_purpose(rater)
+    for gap in gaps:
+        assert f"partition {gap.partition}: offset {gap.first_offset} is committed" in said
+        assert f"--gap {gap_text(gap)}" in said
+
+    # Asked without words, it tells what to type; a part, or another gap, is not enough.
+    shown = await hydra_resume(way, "token_charges")
+    assert shown.returncode == 1
+    typed = shown.stderr.partition("To go on, type exactly: hydra resume ")[2].split()
+    assert sorted(typed) == sorted(words_for(await stop_of(way, "token_charges")))
+    for words in (typed[:-2], [*typed, "--from-start"], [*typed[:-1], f"{USAGE.name}/3:0-1"], [*typed[:-1], "3:0-1"]):
+        assert (await hydra_resume(way, *words)).returncode in (1, 2)
+    told = json.loads((await hydra_resume(way, "token_charges", "--json")).stdout)
+    assert told["gaps"] == [gap_text(gap) for gap in gaps]
+    rater.spawn()
+    await stopped_on_purpose(rater)
+
+    done = await hydra_resume(way, *typed, "--reason", "the disk of broker 2 is lost")
+    assert done.returncode == 0, done.stderr
+    # The gap grows before the process is started: what was accepted is not enough.
+    await truncate(way.bootstrap, USAGE, {0: ends[0] + 25})
+    rater.spawn()
+    assert f"--gap {USAGE.name}/0:{ends[0]}-{ends[0] + 24}" in await stopped_on_purpose(rater)
+    assert (await hydra_resume(way, *typed)).returncode == 1
+    assert (await hydra_resume(way, *words_for(await stop_of(way, "token_charges")))).returncode == 0
+    rater.start()
+
+    # The warehouse has lost them too, and is asked for itself.
+    warehouse.spawn()
+    await stopped_on_purpose(warehouse)
+    assert (await hydra_resume(way, *words_for(await stop_of(way, "warehouse")))).returncode == 0
+    warehouse.start()
+    await way.settled("token_charges", "warehouse")
+    charged = [*first, *await usages_held(way)]
+    assert await way.spent_by_hour() == bill_oracle.spent_by_hour(charged)
+    assert (await hydra_resume(way, "token_charges")).stderr.endswith("or has gone on since\n")
+
+    # Analysts see what no bill holds, and who said so.
+    told_to_analysts = await way.clickhouse.query(
+        "SELECT process, topic_partition, first_offset, last_offset, messages, reason FROM v_gaps"
+        f" WHERE topic = '{USAGE.name}' AND process = 'token_charges' ORDER BY topic_partition, last_offset"
+    )
+    assert told_to_analysts[0] == ("token_charges", 0, ends[0], ends[0] + 19, 20, "the disk of broker 2 is lost")
+    assert [row[1:4] for row in told_to_analysts[2:]] == [(n, ends[n], ends[n] + 19) for n in (1, 2, 3)]
+    went_on = await way.clickhouse.query("SELECT DISTINCT process FROM v_stops WHERE what = 'went_on' ORDER BY process")
+    assert went_on == [("token_charges",), ("warehouse",)]
+
+
+async def stop_of(way: BillingWay, process: str) -> StopNoted:
+    stop = unanswered(await Stops(way.bootstrap, process).noted())
+    assert stop is not None
+    return stop
+
+
+async def test_a_log_truncated_ahead_of_a_running_reader_stops_it(way: BillingWay) -> None:
+    batches = [requests(200, first=first, accounts=40) for first in (0, 200, 400)]
+    rater, _ = way.start("token_charges", "warehouse")
+    await way.publish(*batches[0])
+    await way.settled("token_charges")
+    # It stands still with one answer of Kafka's on its way at most, which may hold of the next messages, but not of
+    # those after them.
+    os.kill(rater.pid, signal.SIGSTOP)
+    await way.publish(*batches[1])
+    ends = await ends_of_usage(way)
+    await way.publish(*batches[2])
+    await way.settled("warehouse")
+    recorded = {(r.partition, r.offset): usage_of(r) for r in await records_of(way.bootstrap, USAGE)}
+    await truncate(way.bootstrap, USAGE, {number: end + 10 for number, end in ends.items()})
+    os.kill(rater.pid, signal.SIGCONT)
+
+    await stopped_on_purpose(rater)
+    gaps = (await stop_of(way, "token_charges")).gaps
+    assert gaps
+    assert all(ends[gap.partition] - 200 <= gap.first_offset <= ends[gap.partition] for gap in gaps)
+    assert all(gap.last_offset == ends[gap.partition] + 9 for gap in gaps)
+    # Those of its partitions that it had not come to are found when it starts again.
+    while rater.spawn() and await ended(rater):
+        stop = await stop_of(way, "token_charges")
+        gaps = tuple({*gaps, *stop.gaps})
+        assert (await hydra_resume(way, *words_for(stop))).returncode == 0
+    await way.settled("token_charges", "warehouse")
+    lost = {(gap.partition, at) for gap in gaps for at in range(gap.first_offset, gap.last_offset + 1)}
+    charged = [usage for where, usage in recorded.items() if where not in lost]
+    assert len(charged) < len(recorded)
+    assert await way.spent_by_hour() == bill_oracle.spent_by_hour(charged)
+
+
+async def ended(process: StreamProcess) -> bool:
+    """Wait until it is ready (False) or has stopped on purpose (True)."""
+    await eventually(lambda: asyncio.to_thread(lambda: process.has_ended() or process.is_ready()), "it is decided")
+    return process.has_ended() and bool(await stopped_on_purpose(process))
+
+
+async def test_lost_prices_stop_a_rater_that_has_not_read_them(way: BillingWay) -> None:
+    (running,) = way.start("token_charges")
+    priced = requests(50)
+    await way.publish(*priced)
+    await way.settled("token_charges")
+    await truncate(way.bootstrap, PRICES, {0: 2})
+    more = requests(50, first=50)
+    await way.publish(*more)
+    await way.settled("token_charges")
+    assert running.stop() == 0
+
+    running.spawn()
+    assert f"hydra resume token_charges --gap {PRICES.name}/0:0-1" in await stopped_on_purpose(running)
+    assert (await hydra_resume(way, "token_charges", "--gap", f"{PRICES.name}/0:0-1")).returncode == 0
+    running.start()
+    warehouse = way.process("warehouse")
+    warehouse.spawn()
+    await stopped_on_purpose(warehouse)
+    assert (await hydra_resume(way, *words_for(await stop_of(way, "warehouse")))).returncode == 0
+    warehouse.start()
+    await way.settled("token_charges", "warehouse")
+    assert await way.spent_by_hour() == bill_oracle.spent_by_hour([*priced, *more])
+
+
+async def test_lost_offsets_are_answered_by_reading_again(way: BillingWay) -> None:
+    usages = requests(300)
+    rater, _ = way.start("token_charges", "warehouse")
+    await way.publish(*usages)
+    await way.settled("token_charges", "warehouse")
+    assert rater.stop() == 0
+    charges = await way.charges()
+
+    # Another group is what lost offsets look like: nothing committed, charges written.
+    forgetful = way.process("token_charges", group="hydra.token_charges.lost")
+    forgetful.spawn()
+    assert (await stopped_on_purpose(forgetful)).count("hydra resume token_charges --from-start") == 1
+    assert (await hydra_resume(way, "token_charges", "--gap", f"{USAGE.name}/0:0-9")).returncode == 1
+    assert (await hydra_resume(way, "token_charges", "--from-start")).returncode == 0
+    forgetful.start()
+    await way.publish(*requests(10, first=900))
+    await eventually(lambda: _has_read(forgetful, 310), "everything is read again")
+    await way.settled("warehouse")
+    assert await way.spent_by_hour() == bill_oracle.spent_by_hour([*usages, *requests(10, first=900)])
+    assert charges <= await way.charges()
+    assert await way.clickhouse.query("SELECT count() FROM conflicts") == [(0,)]
+
+    # The permission held once: the next loss is asked about again.
+    assert forgetful.stop() == 0
+    forgetful_again = way.process("token_charges", group="hydra.token_charges.lost.again")
+    forgetful_again.spawn()
+    await stopped_on_purpose(forgetful_again)
+
+
+async def _has_read(process: StreamProcess, count: int) -> bool:
+    return await asyncio.to_thread(process.metric, "hydra_stream_events_total") >= count
