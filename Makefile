@@ -48,6 +48,7 @@ lock: ## resolve the locked requirements anew
 	@cd requirements && ../$(LOCK) --extra platform --extra local --extra dev ../pyproject.toml --output-file dev.txt
 	@cd requirements && ../$(LOCK) --extra platform --extra local --constraint dev.txt ../pyproject.toml \
 		--output-file platform.txt
+	@cd requirements && ../$(LOCK) --extra platform --constraint dev.txt ../pyproject.toml --output-file image.txt
 
 clean: ## remove what set-up made; the platform's data in .hydra stays
 	@rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build *.egg-info
