@@ -19,6 +19,7 @@ _decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Event[msgspec.Struct]
     struct: msgspec.json.Decoder(Event[struct])  # type: ignore[valid-type]
     for struct in EVENT_TYPES.values()
 }
+_names = {struct: (name, f"hydra:schemas/{name}.json") for struct, name in TYPE_NAMES.items()}
 # msgspec lets these two through; to readers they are bytes that cannot be decoded like any other.
 _UNREADABLE = {UnicodeDecodeError: "text that is not UTF-8", RecursionError: "nested too deeply"}
 
@@ -27,14 +28,14 @@ def event(
     data: Data, *, id: str, source: str, subject: str, time: datetime, traceparent: str | None = None
 ) -> Event[Data]:
     """An event of `data`'s type. `source` is `/hydra/<process>`; `time` must be an aware UTC instant."""
-    name = TYPE_NAMES[type(data)]
+    name, dataschema = _names[type(data)]
     return Event(
         id=id,
         source=source,
         type=name,
         subject=subject,
         time=time,
-        dataschema=f"hydra:schemas/{name}.json",
+        dataschema=dataschema,
         data=data,
         traceparent=traceparent,
     )

@@ -59,22 +59,21 @@ class Charging(Generic[Data]):
     async def process(self, records: Sequence[ConsumerRecord]) -> None:
         """Write the charges of every record, or park it, and return once Kafka has all. Raises Unavailable."""
         await self._prices.catch_up()
-        written: list[asyncio.Future[object]] = []
         charged: list[Event[ChargesRaised]] = []
         to_park: list[tuple[ConsumerRecord, Rejected]] = []
-        for number, record in enumerate(records):
-            if number % TURN_RECORDS == TURN_RECORDS - 1:
-                await asyncio.sleep(0)
-            try:
-                message, value = self._charges_of(record)
-            except Rejected as rejected:
-                to_park.append((record, rejected))
-                continue
-            written.append(await self._producer.send(CHARGES, message.data.account, value))
-            charged.append(message)
-            if message.data.unbilled == "unpriced":
-                to_park.append((record, UNPRICED))
-        await self._producer.acknowledged(written)
+        async with self._producer.whole_batches(CHARGES) as charges:
+            for number, record in enumerate(records):
+                if number % TURN_RECORDS == TURN_RECORDS - 1:
+                    await asyncio.sleep(0)
+                try:
+                    message, value = self._charges_of(record)
+                except Rejected as rejected:
+                    to_park.append((record, rejected))
+                    continue
+                charges.add(message.subject, value)
+                charged.append(message)
+                if message.data.unbilled == "unpriced":
+                    to_park.append((record, UNPRICED))
         for record, cause in to_park:
             await self._parker.park(record, cause)
         self._count(records, charged, to_park)
@@ -106,8 +105,7 @@ class Charging(Generic[Data]):
         to_park: Sequence[tuple[ConsumerRecord, Rejected]],
     ) -> None:
         now = self._clock.now()
-        for message in charged:
-            self._metrics.delay_s.observe(max(0.0, (now - message.time).total_seconds()))
+        self._metrics.delays.observe((now - message.time).total_seconds() for message in charged)
         unpriced = sum(cause is UNPRICED for _, cause in to_park)
         self._metrics.events.inc(len(records))
         self._metrics.unpriced.inc(unpriced)

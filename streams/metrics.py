@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-_DELAY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+from streams.delays import Delays
 
 
 class StreamMetrics:
@@ -30,10 +30,4 @@ class StreamMetrics:
         self.lag: Gauge = Gauge(
             "hydra_stream_lag_messages", "Messages not yet committed", list(constant), registry=self.registry
         ).labels(**constant)
-        self.delay_s: Histogram = Histogram(
-            "hydra_stream_event_delay_seconds",
-            "From event time to the moment at which its effect was written",
-            list(constant),
-            buckets=_DELAY_BUCKETS_S,
-            registry=self.registry,
-        ).labels(**constant)
+        self.delays = Delays(process, self.registry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from adapters.kafka.producer import partition_of
+from adapters.kafka.partitions import partition_of
 from adapters.settings import PlatformSettings
 from domain.rating import SOURCE_TOKENS, charges_for
 from schemas.charges import ChargesRaised

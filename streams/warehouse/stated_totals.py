@@ -10,7 +10,8 @@ from aiokafka import ConsumerRecord
 from adapters.clickhouse.client import ClickHouse
 from adapters.clickhouse.spend_totals import hour_totals
 from adapters.clickhouse.writing import AccountHour
-from adapters.kafka.producer import EventProducer, partition_of
+from adapters.kafka.partitions import partition_of
+from adapters.kafka.producer import EventProducer
 from schemas import codec
 from schemas.spend import SpendStated
 from schemas.topics import CHARGES, SPEND
