@@ -13,7 +13,9 @@ from adapters.clock import Clock
 from adapters.errors import Unavailable
 from adapters.kafka.follower import TopicFollower
 from adapters.kafka.producer import EventProducer
+from adapters.process_metrics import STATE_BAD_RECORDS
 from domain.calendar import hour_start
+from domain.plausible import Implausible, check_plausible
 from domain.spend_windows import AccountSpend
 from schemas import codec
 from schemas.spend import BalanceStated
@@ -107,7 +109,9 @@ class BalancePublisher:
             return
         try:
             stated = codec.decode(record.value, BalanceStated).data
-        except msgspec.DecodeError as error:
+            check_plausible(stated)
+        except (msgspec.DecodeError, Implausible) as error:
+            STATE_BAD_RECORDS[BALANCES.name] += 1
             logger.error("record of hydra.balances ignored", extra={"offset": record.offset, "cause": str(error)[:200]})
             return
         self._saw(stated)

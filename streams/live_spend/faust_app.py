@@ -11,6 +11,8 @@ import faust
 import msgspec
 from faust.types import TP
 
+from adapters.process_metrics import STATE_BAD_RECORDS
+from domain.plausible import Implausible, check_plausible
 from schemas import codec
 from schemas.spend import SpendStated
 from schemas.topics import SPEND
@@ -74,7 +76,10 @@ def _stated(offset: int, value: bytes | None) -> SpendStated | None:
     if not value:
         return None
     try:
-        return codec.decode(value, SpendStated).data
-    except msgspec.DecodeError as error:
+        stated = codec.decode(value, SpendStated).data
+        check_plausible(stated)
+    except (msgspec.DecodeError, Implausible) as error:
+        STATE_BAD_RECORDS[SPEND.name] += 1
         logger.error("record of hydra.spend ignored", extra={"offset": offset, "cause": str(error)[:200]})
         return None
+    return stated

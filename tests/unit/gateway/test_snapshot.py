@@ -9,7 +9,7 @@ from schemas.accounts import AccountState, ApiKeyState
 from schemas.deployments import DeploymentState, Endpoint
 from services.gateway import snapshot
 from services.gateway.snapshot import Snapshot
-from services.gateway.state import SNAPSHOT_AGE_MAX_S, PlatformState
+from services.gateway.state import SNAPSHOT_AGE_MAX_S, SNAPSHOT_AHEAD_S_MAX, PlatformState
 from tests.servers.gateway_in_process import InProcess
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -100,6 +100,14 @@ async def test_one_that_may_bring_back_what_was_deleted_is_not_used(made: InProc
     assert timedelta(seconds=SNAPSHOT_AGE_MAX_S) < timedelta(days=30)
     path = tmp_path / "snapshot.json"
     written(path, age_s=SNAPSHOT_AGE_MAX_S + 1)
+    state = state_of(made, path)
+    state.load_snapshot()
+    assert state.age_s() == float("inf") and "public/m" not in made.gateway.routes.services
+
+
+async def test_one_from_the_future_is_not_used_since_its_age_cannot_be_told(made: InProcess, tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    written(path, age_s=-(SNAPSHOT_AHEAD_S_MAX + 60))
     state = state_of(made, path)
     state.load_snapshot()
     assert state.age_s() == float("inf") and "public/m" not in made.gateway.routes.services
