@@ -51,6 +51,8 @@ class Agent:
 
     def readiness(self) -> tuple[bool, str]:
         """Ready once all placements are read, and while they are being followed."""
+        if not self._following and not self._placements.connected:
+            return False, "Kafka has not answered yet: no engine is started before placements are known"
         if not self._following:
             return False, "placements are not read yet"
         if not self._placements.connected or not self._sender.kafka_answers:

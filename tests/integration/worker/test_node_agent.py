@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 import httpx
 
-from tests.integration.worker.node_agent import Lifecycle, NodeAgent, new_instance, until
+from tests.integration.worker.node_agent import DEADLINE_S, Lifecycle, NodeAgent, new_instance, until
 
 Agents = Callable[..., NodeAgent]
 
@@ -192,3 +192,24 @@ async def test_a_model_that_the_node_does_not_know_fails_and_says_so(new_agent: 
     failed = await lifecycle.until_state(instance, "failed")
     assert failed.detail == "the model unheard-of is not in this node's catalogue"
     assert failed.periods == ()
+
+
+async def test_an_agent_that_starts_without_kafka_says_that_it_starts_no_engine(
+    new_agent: Agents, unused_port: Callable[[], int]
+) -> None:
+    agent = new_agent(f"127.0.0.1:{unused_port()}")
+    await started(agent)
+    async with httpx.AsyncClient(base_url=agent.url, trust_env=False) as client:
+
+        async def reason() -> str:
+            try:
+                answer = await client.get("/health/ready")
+            except httpx.HTTPError:
+                return ""
+            assert answer.status_code == 503
+            return str(answer.json()["reason"])
+
+        async with asyncio.timeout(DEADLINE_S):
+            while not await reason():
+                await asyncio.sleep(0.1)
+        assert "no engine is started before placements are known" in await reason()
