@@ -68,9 +68,10 @@ TRAFFIC = (
     Panel("In flight", "Dispatched requests that run, and open connections", "short",
           (Query("sum(hydra_gateway_in_flight)", "requests"), Query("sum(hydra_gateway_connections)", "connections")),
           width=12),
-    Panel("Tried again", "Retries on another instance, and engines that could not be connected to", "ops",
+    Panel("Tried again or lost", "Retries, engines that could not be connected to, requests lost with a gateway", "ops",
           (Query(f"sum(rate(hydra_gateway_retries_total{PER}))", "retries"),
-           Query(f"sum(rate(hydra_gateway_connect_failures_total{PER}))", "connect failures")), width=12),
+           Query(f"sum(rate(hydra_gateway_connect_failures_total{PER}))", "connect failures"),
+           Query(f"sum(rate(hydra_gateway_usage_lost_total{PER}))", "lost")), width=12),
 )  # fmt: skip
 
 MONEY = (
@@ -128,7 +129,8 @@ PLATFORM = (
     Panel("Restarts", "Starts in an hour beyond the first", "short",
           (Query("sum by (job) (changes(process_start_time_seconds[1h]))", "{{job}}"),)),
     Panel("Clock drift", "How far a process's wall clock is off", "s",
-          (Query("max by (job) (abs(hydra_clock_drift_seconds))", "{{job}}"),)),
+          (Query("max by (job) (abs(hydra_clock_drift_seconds))", "{{job}}"),
+           Query("max by (node) (abs(hydra_node_clock_drift_seconds))", "{{node}}"))),
     Panel("Memory", "Resident", "bytes", (Query("sum by (job) (process_resident_memory_bytes)", "{{job}}"),)),
     Panel("CPU", "Cores", "short", (Query(rate("process_cpu_seconds_total", "job"), "{{job}}"),)),
     Panel("Outbox", "Changes that Kafka lacks", "short",
