@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import signal
@@ -59,6 +60,9 @@ async def serve(platform: PlatformSettings) -> None:
     )
     state.load_snapshot()
     stop = _stop_asked_for(gateway.loop)
+    # What is there now stays: without this every full collection walks LiteLLM's million objects again.
+    gc.collect()
+    gc.freeze()
     port = await _listen(gateway, settings)
     logger.info("gateway listens", extra={"port": port, "gateway": gateway_id})
     works = (state.follow(), publisher.run(), adoption.run(leftovers), gateway.sweep_for_ever())

@@ -15,6 +15,8 @@ from services.gateway.upstream_connection import AnswerReader, UpstreamConnectio
 if TYPE_CHECKING:
     from services.gateway.server import Gateway
 
+_WRONG_ENGINE = (401, 403, 404)
+_BUSY_ENGINE = (429, 503)
 _PATHS = {"chat.completions": "/v1/chat/completions", "completions": "/v1/completions"}
 
 
@@ -89,7 +91,29 @@ class Dispatch:
         head = self.instance.head_prefix[_PATHS[self._meter.endpoint]] + b"%d\r\n\r\n" % len(body)
         upstream.send(self._reader, head, body)
 
-    def again(self, outcome: UsageOutcome, *, same_instance_too: bool = False) -> bool:
+    def refused(self, status: int) -> bool:
+        """The engine answered with an error; whether another attempt is under way."""
+        if status in _WRONG_ENGINE:
+            # Our own key or path was refused: the engine is another than we think.
+            self._gateway.routes.failed(self.instance, 500)
+        return status in (*_WRONG_ENGINE, *_BUSY_ENGINE) and self._again("engine_refused")
+
+    def lost(self) -> bool:
+        """The engine broke off; whether another attempt is under way."""
+        upstream, self.upstream = self.upstream, None
+        unanswered = upstream is not None and not upstream.answered
+        # A connection that the engine closed while it was idle says nothing about the engine.
+        stale = unanswered and upstream is not None and upstream.used > 1
+        if not stale:
+            self._gateway.routes.failed(self.instance, 502)
+        return unanswered and self._again("engine_lost", same_instance_too=stale)
+
+    def unreachable(self) -> bool:
+        """No connection came about; whether another attempt is under way."""
+        self._gateway.routes.failed(self.instance, 503)
+        return self._again("engine_lost")
+
+    def _again(self, outcome: UsageOutcome, *, same_instance_too: bool = False) -> bool:
         """Another attempt where one is allowed and an instance is left; `outcome` is how this one ended.
 
         Every attempt has an id of its own: an engine refuses one that still runs.

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _ERROR_BODY_MAX = 65_536
 _CLIENT_GONE_STATUS = 499
-_WRONG_ENGINE = (401, 403, 404)
-_BUSY_ENGINE = (429, 503)
 
 
 class Exchange:
@@ -35,9 +33,9 @@ class Exchange:
         "_connection",
         "_deadline",
         "_dispatch",
-        "_filter",
         "_gateway",
         "_held_bytes",
+        "_last_chunk",
         "_latest",
         "_meter",
         "_parts",
@@ -62,10 +60,10 @@ class Exchange:
         self._body = body
         self._meter = meter
         self._dispatch = Dispatch(gateway, meter, body, instance, self)
-        self._filter: StreamFilter | None = None
         self._stream: ClientStream | None = None
         self._parts: list[bytes] = []
         self._held_bytes = 0
+        self._last_chunk = float("-inf")
         self._status = 0
         self._client_here = True
         self._aborting = False
@@ -85,38 +83,46 @@ class Exchange:
         self._status = status
         if status != 200 or not self._body.stream:
             return
-        body, meter, settings = self._body, self._meter, self._gateway.settings
-        self._filter = StreamFilter(
-            keep_usage=body.include_usage,
-            keep_continuous=body.include_usage and body.continuous_usage,
-            continuous=body.n > 1 or body.continuous_usage,
-            n=body.n,
-            rewrite_id=meter.request_id if self._dispatch.foreign_id else None,
-            event_bytes_max=settings.event_bytes_max,
-        )
-        self._stream = ClientStream(
-            self._connection, self._request, meter.request_id, self._gateway.loop, settings.coalesce_ms / 1000
-        )
+        request_id = self._meter.request_id
+        rewrite_id = request_id if self._dispatch.foreign_id else None
+        stream_filter = StreamFilter.of(self._body, rewrite_id, self._gateway.settings.event_bytes_max)
+        self._stream = ClientStream(self._connection, self._request, request_id, stream_filter)
 
     def upstream_data(self, data: bytes) -> None:
         if self.finished:
             return
-        if self._filter is None or self._stream is None:
+        stream = self._stream
+        if stream is None:
             self._gather(data)
             return
+        now = self._gateway.loop.time()
         if not self._aborting:
-            self._deadline = self._gateway.loop.time() + self._gateway.settings.between_bytes_timeout_s
+            self._deadline = now + self._gateway.settings.between_bytes_timeout_s
         try:
-            forward = self._filter.feed(data)
+            forward = stream.filter.feed(data)
         except (EventTooLarge, ValueError):
             self._fail(answers.engine_failed(), "engine_lost")
             return
         if forward and self._client_here:
-            if not self._stream.begun:
+            if not stream.begun:
                 self._meter.first_token = wall_now()
-            self._stream.write(forward)
-        if self._filter.error is not None:
-            self._fail(answers.engine_stream_error(self._filter.error), "engine_refused")
+            stream.write(forward)
+        if stream.filter.error is not None:
+            self._fail(answers.engine_stream_error(stream.filter.error), "engine_refused")
+        elif now - self._last_chunk < self._gateway.pace.beat_s:
+            self._rest()
+        self._last_chunk = now
+
+    def _rest(self) -> None:
+        """This stream is fast: leave what comes next in the socket for a moment, to pass it on together."""
+        if self._client_here and self._dispatch.upstream is not None:
+            self._dispatch.upstream.pause()
+            self._gateway.pace.rest(self)
+
+    def rest_over(self) -> None:
+        upstream = self._dispatch.upstream
+        if upstream is not None and not self.finished and self._connection.paused_since is None:
+            upstream.resume()
 
     def _gather(self, data: bytes) -> None:
         """Hold another piece of an answer that is passed on whole."""
@@ -133,8 +139,8 @@ class Exchange:
         self._dispatch.upstream = None
         if self.finished:
             return
-        if self._filter is not None and self._stream is not None:
-            self._stream_complete(self._filter, self._stream)
+        if self._stream is not None:
+            self._stream_complete(self._stream)
         elif self._status == 200:
             self._whole_complete(b"".join(self._parts))
         else:
@@ -155,7 +161,8 @@ class Exchange:
         answer = answers.head(200, len(body), keep_alive=self._request.keep_alive, extra=extra) + body
         self._done("completed", 200, usage, answer=answer)
 
-    def _stream_complete(self, filtered: StreamFilter, stream: ClientStream) -> None:
+    def _stream_complete(self, stream: ClientStream) -> None:
+        filtered = stream.filter
         if not self._client_here:
             self._client_gone_done(filtered.usage)
         elif not filtered.done and filtered.usage is None:
@@ -168,40 +175,34 @@ class Exchange:
         if not self._client_here:
             self._client_gone_done(None)
             return
-        if status in _WRONG_ENGINE:
-            # Our own key or path was refused: the engine is another than we think.
-            self._gateway.routes.failed(self._dispatch.instance, 500)
-        if status in (*_WRONG_ENGINE, *_BUSY_ENGINE) and self._again("engine_refused"):
-            return
-        self._fail(answers.engine_refusal(status, body), "engine_refused")
+        if self._dispatch.refused(status):
+            self._begin_again()
+        else:
+            self._fail(answers.engine_refusal(status, body), "engine_refused")
 
     def upstream_lost(self) -> None:
-        dispatch = self._dispatch
-        upstream, dispatch.upstream = dispatch.upstream, None
         if self.finished:
-            return
-        if not self._client_here:
+            self._dispatch.upstream = None
+        elif not self._client_here:
+            self._dispatch.upstream = None
             self._client_gone_done(self._usage_seen())
-            return
-        unanswered = upstream is not None and not upstream.answered
-        # A connection that the engine closed while it was idle says nothing about the engine.
-        stale = unanswered and upstream is not None and upstream.used > 1
-        if not stale:
-            self._gateway.routes.failed(dispatch.instance, 502)
-        if not (unanswered and self._again("engine_lost", same_instance_too=stale)):
+        elif self._dispatch.lost():
+            self._begin_again()
+        else:
             self._fail(answers.upstream_lost(), "engine_lost")
 
     def not_connected(self) -> None:
-        self._gateway.routes.failed(self._dispatch.instance, 503)
-        if not self._again("engine_lost"):
+        if self._dispatch.unreachable():
+            self._begin_again()
+        else:
             self._fail(answers.no_instance(), "engine_lost")
 
-    def _again(self, outcome: UsageOutcome, *, same_instance_too: bool = False) -> bool:
+    def _begin_again(self) -> None:
+        """Another attempt is under way: nothing of the last one counts."""
         self._parts = []
         self._gateway.answer_released(self._held_bytes)
         self._held_bytes = 0
         self._deadline = self._gateway.loop.time() + self._gateway.settings.first_byte_timeout_s
-        return self._dispatch.again(outcome, same_instance_too=same_instance_too)
 
     # -- from the client -------------------------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ class Exchange:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _usage_seen(self) -> Usage | None:
-        return self._filter.usage if self._filter is not None else None
+        return self._stream.filter.usage if self._stream is not None else None
 
     def _client_gone_done(self, usage: Usage | None) -> None:
         outcome: UsageOutcome = "client_gone" if usage is not None else "client_gone_unreported"
@@ -284,8 +285,6 @@ class Exchange:
         self._dispatch.release()
         gateway.orphans.discard(self)
         gateway.exchange_ended()
-        if self._stream is not None:
-            self._stream.cancel()
         ended = self._meter.end()
         gateway.metrics.finished(self._meter, outcome, status, usage, ended)
         event = self._meter.event(outcome, status, ended, usage, error_code)

@@ -19,6 +19,7 @@ from services.gateway.models import Caller, Request
 from services.gateway.routing import Routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.spool import Spool
+from services.gateway.stream_pace import StreamPace
 from services.gateway.upstream_pool import UpstreamPool
 
 logger = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Gateway:
         self.spool = spool
         self.hosts = Hosts(settings.domain)
         self.field_limits = FieldLimits(remote_media=settings.image_urls_allowed)
+        self.pace = StreamPace(loop, settings.coalesce_ms / 1000)
         self.metrics = Metrics()
         self.connections: set[ClientConnection] = set()
         self.orphans: set[Exchange] = set()

@@ -73,7 +73,10 @@ class GatewaySettings(BaseSettings):
     attempts_max: int = Field(default=2, ge=1)
     cooldown_s: float = Field(default=5.0, gt=0)
     coalesce_ms: float = Field(
-        default=0.0, ge=0, le=100, description="chunks of one stream that come within leave together"
+        default=10.0,
+        ge=0,
+        le=100,
+        description="chunks of one stream that come closer together than this leave together; 0: each by itself",
     )
     drain_s: float = Field(default=10.0, ge=0)
     engine_priority: int | None = Field(default=None, description="sent to engines started with priority scheduling")

@@ -7,9 +7,12 @@ the client did not ask for is taken out, ids that the engine could not take from
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+
+if TYPE_CHECKING:
+    from services.gateway.request_body import RequestBody
 
 _DONE = b"data: [DONE]"
 _USAGE = b'"usage":{'
@@ -119,6 +122,18 @@ class StreamFilter:
         self.held = b""
         self.done = False
         self.error: bytes | None = None
+
+    @classmethod
+    def of(cls, body: RequestBody, rewrite_id: str | None, event_bytes_max: int) -> Self:
+        """The filter for the answer to this request."""
+        return cls(
+            keep_usage=body.include_usage,
+            keep_continuous=body.include_usage and body.continuous_usage,
+            continuous=body.n > 1 or body.continuous_usage,
+            n=body.n,
+            rewrite_id=rewrite_id,
+            event_bytes_max=event_bytes_max,
+        )
 
     def feed(self, data: bytes) -> bytes:
         """What goes on to the client now. Raises EventTooLarge."""
