@@ -14,15 +14,18 @@ BILLED_TOPICS = (topics.USAGE.name, topics.INSTANCES.name, topics.CHARGES.name)
 
 
 async def note_progress(clickhouse: ClickHouse, rows: Sequence[ProgressRow]) -> None:
-    """Note it only after what it covers has been written."""
+    """Note it only after what it covers has been written.
+
+    The furthest note stands: a writer that was taken for dead and notes its old batch later takes nothing back.
+    """
     if rows:
-        await clickhouse.insert("warehouse_progress", ProgressRow._fields, rows)
+        await clickhouse.insert("warehouse_offsets", ProgressRow._fields, rows)
 
 
 async def progress(clickhouse: ClickHouse) -> dict[tuple[str, int], ProgressRow]:
     """By topic and partition; what was never noted is absent."""
     rows = await clickhouse.query(
-        "SELECT topic, topic_partition, next_offset, event_time, caught_up, noted_at FROM warehouse_progress FINAL"
+        "SELECT topic, topic_partition, next_offset, event_time, caught_up, noted_at FROM warehouse_offsets FINAL"
     )
     return {(row[0], row[1]): ProgressRow(*row) for row in rows}
 
@@ -30,7 +33,7 @@ async def progress(clickhouse: ClickHouse) -> dict[tuple[str, int], ProgressRow]
 async def has_written(clickhouse: ClickHouse, topic: str, partition: int) -> bool:
     """Whether anything that came from this partition has been written and noted."""
     rows = await clickhouse.query(
-        "SELECT 1 FROM warehouse_progress WHERE topic = {topic:String} AND topic_partition = {partition:UInt32}"
+        "SELECT 1 FROM warehouse_offsets WHERE topic = {topic:String} AND topic_partition = {partition:UInt32}"
         " AND next_offset > 0 LIMIT 1",
         {"topic": topic, "partition": partition},
     )

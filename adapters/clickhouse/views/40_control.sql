@@ -117,6 +117,6 @@ AS SELECT topic, count() AS partitions,
     if(countIf(NOT caught_up AND event_time IS NULL) > 0, NULL,
        min(if(caught_up, toDateTime64(p.noted_at, 6, 'UTC'), p.event_time))) AS as_of,
     min(p.noted_at) AS noted_at
-FROM warehouse_progress AS p FINAL
+FROM warehouse_offsets AS p FINAL
 GROUP BY topic
 COMMENT 'How far the warehouse has come, a row a topic';

@@ -21,7 +21,7 @@ TABLES = {
     "prices": rows.PriceRow,
     "parked": rows.ParkedRow,
     "parked_replays": rows.ParkedReplayRow,
-    "warehouse_progress": rows.ProgressRow,
+    "warehouse_offsets": rows.ProgressRow,
 }
 
 
