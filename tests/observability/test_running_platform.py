@@ -118,6 +118,14 @@ def test_a_platform_at_rest_has_no_lag_and_no_alert_but_of_its_start(observed: O
     assert [alert["labels"] for alert in active if alert["state"] == "firing"] == []
 
 
+def test_the_statements_that_the_page_of_operations_names_run(observed: Observed, project_root: Path) -> None:
+    page = (project_root / "docs" / "operations.md").read_text()
+    statements = set(re.findall(r'hydra sql "(SELECT [^"]+)"', page))
+    assert len(statements) >= 4
+    for statement in statements:
+        observed.platform.run("sql", statement)
+
+
 def test_what_no_bill_holds_is_seen(observed: Observed) -> None:
     """Parked, unpriced and conflicting events, a charge that comes late, a price and a heartbeat that are none."""
     late = usage(9_001)

@@ -1,0 +1,49 @@
+"""docs/operations.md has a paragraph for each alert, says truly what was tried, and quotes lines that logs have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.observability.observed_platform import expressions
+
+PAGE = Path("docs/operations.md")
+TRIED = "# What was tried"
+
+
+def page(project_root: Path) -> str:
+    return (project_root / PAGE).read_text()
+
+
+def test_every_alert_has_its_paragraph_and_every_paragraph_its_alert(project_root: Path) -> None:
+    text = page(project_root)
+    headings = re.findall(r"^### (\w+)$", text, re.MULTILINE)
+    assert sorted(headings) == sorted(expressions())
+    for paragraph in re.split(r"^### ", text.split(TRIED)[0], flags=re.MULTILINE)[1:]:
+        assert re.search(r"\*\*Look\*\*", paragraph) and re.search(r"\*\*Do:?\*\*", paragraph), paragraph[:40]
+
+
+def test_every_link_inside_the_page_leads_somewhere(project_root: Path) -> None:
+    text = page(project_root)
+    anchors = {
+        re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([\w-]+)\)", text)) <= anchors
+
+
+def test_what_was_tried_on_a_running_platform_is_what_the_tests_try(project_root: Path) -> None:
+    table, _, rest = page(project_root).split(TRIED)[1].partition("Thresholds of minutes")
+    alerts = set(expressions())
+    on_platform = set(re.findall(r"\w+", table)) & alerts
+    only_in_units = set(re.findall(r"\w+", rest)) & alerts
+    source = (project_root / "tests" / "observability" / "test_running_platform.py").read_text()
+    assert on_platform == set(re.findall(r"\w+", source)) & alerts
+    assert only_in_units == alerts - on_platform
+
+
+def test_the_log_lines_that_it_quotes_exist(project_root: Path) -> None:
+    quoted = set(re.findall(r"(?:for|and|:) `([a-z]+(?: [a-z.]+)+)`", page(project_root)))
+    assert len(quoted) >= 8
+    folders = [project_root / name for name in ("adapters", "services", "streams")]
+    source = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    assert [line for line in quoted if f'"{line}' not in source] == []
