@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -20,6 +21,9 @@ from schemas import codec
 from schemas.envelope import Event
 from schemas.parked import MessageParked, ParkedReplayed
 from schemas.topics import PARKED, TOPICS, TYPE_NAMES
+
+READ_RECORDS = 100
+"""Of up to 2 MiB each."""
 
 
 @dataclass(frozen=True)
@@ -64,41 +68,95 @@ class Parker:
         self.parked += 1
 
 
-async def read_parked(bootstrap: str, timeout_s: float = 30.0) -> list[ParkedEntry]:
-    """All parked messages, oldest first; what is on the topic and is no parked message is passed over.
+async def parked_events(
+    bootstrap: str, timeout_s: float = 30.0
+) -> AsyncIterator[tuple[str, MessageParked | ParkedReplayed]]:
+    """All that `hydra.parked` holds now, oldest first, one at a time: (id of the parking, event).
 
-    Raises Unavailable where Kafka gives nothing for `timeout_s`.
+    What is no such event is passed over. Raises Unavailable where Kafka gives nothing for `timeout_s`.
     """
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     partition = TopicPartition(PARKED.name, 0)
-    entries: dict[str, ParkedEntry] = {}
     try:
-        async with asyncio.timeout(timeout_s) as limit:
-            await consumer.start()
-            consumer.assign([partition])
-            end = (await consumer.end_offsets([partition]))[partition]
-            await consumer.seek_to_beginning(partition)
-            while await consumer.position(partition) < end:
-                for records in (await consumer.getmany(timeout_ms=500)).values():
-                    limit.reschedule(asyncio.get_running_loop().time() + timeout_s)
-                    for record in records:
-                        with contextlib.suppress(msgspec.DecodeError, RecursionError):
-                            _take(entries, record.value or b"")
+        await asyncio.wait_for(consumer.start(), timeout_s)
+        consumer.assign([partition])
+        end = (await asyncio.wait_for(consumer.end_offsets([partition]), timeout_s))[partition]
+        await asyncio.wait_for(consumer.seek_to_beginning(partition), timeout_s)
+        heard = time.monotonic()
+        while await asyncio.wait_for(consumer.position(partition), timeout_s) < end:
+            records = (await consumer.getmany(timeout_ms=500, max_records=READ_RECORDS)).get(partition, [])
+            heard = time.monotonic() if records else heard
+            if time.monotonic() - heard > timeout_s:
+                raise TimeoutError
+            for record in records:
+                if (event := _parked_event(record.value or b"")) is not None:
+                    yield event
     except (KafkaError, OSError, TimeoutError) as error:
         raise Unavailable(f"Kafka at {bootstrap} does not answer: {type(error).__name__}") from error
     finally:
         await stop_consumer(consumer)
+
+
+def _parked_event(value: bytes) -> tuple[str, MessageParked | ParkedReplayed] | None:
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        head = codec.decode_head(value)
+        if head.type == TYPE_NAMES[MessageParked]:
+            return head.subject, codec.decode(value, MessageParked).data
+        if head.type == TYPE_NAMES[ParkedReplayed]:
+            return head.subject, codec.decode(value, ParkedReplayed).data
+    return None
+
+
+async def read_parked(bootstrap: str, timeout_s: float = 30.0) -> list[ParkedEntry]:
+    """All parked messages with their contents, oldest first. Raises Unavailable as `parked_events`."""
+    return await _entries(parked_events(bootstrap, timeout_s), ParkedEntry)
+
+
+async def list_parked(bootstrap: str, entries_max: int) -> tuple[list[ParkedEntry], int]:
+    """The newest `entries_max` parked messages without their contents, oldest first; and how many there are in all.
+
+    Raises Unavailable as `parked_events`.
+    """
+    dropped = 0
+
+    def light(id: str, message: MessageParked) -> ParkedEntry:
+        return ParkedEntry(id, msgspec.structs.replace(message, value=b"", key=None))
+
+    def bound(entries: dict[str, ParkedEntry]) -> None:
+        nonlocal dropped
+        while len(entries) > entries_max:
+            del entries[next(iter(entries))]
+            dropped += 1
+
+    entries = await _entries(parked_events(bootstrap), light, bound)
+    return entries, len(entries) + dropped
+
+
+async def _entries(
+    events: AsyncIterator[tuple[str, MessageParked | ParkedReplayed]],
+    entry_of: Callable[[str, MessageParked], ParkedEntry],
+    bound: Callable[[dict[str, ParkedEntry]], None] = lambda _: None,
+) -> list[ParkedEntry]:
+    entries: dict[str, ParkedEntry] = {}
+    async for id, data in events:
+        entry = entries.get(id)
+        if isinstance(data, MessageParked):
+            if entry is None:
+                entries[id] = entry_of(id, data)
+                bound(entries)
+        elif entry is not None:
+            entries[id] = replace(entry, replays=entry.replays + 1)
     return list(entries.values())
 
 
-def _take(entries: dict[str, ParkedEntry], value: bytes) -> None:
-    head = codec.decode_head(value)
-    if head.type == "hydra.parked.v1":
-        message = codec.decode(value, MessageParked).data
-        entries.setdefault(head.subject, ParkedEntry(head.subject, message))
-    elif head.type == "hydra.parked-replayed.v1" and head.subject in entries:
-        entry = entries[head.subject]
-        entries[head.subject] = replace(entry, replays=entry.replays + 1)
+async def replay_listed(bootstrap: str, entries: Iterable[ParkedEntry], producer: EventProducer, clock: Clock) -> int:
+    """As `replay_parked`, for entries without contents: those are read again, one at a time."""
+    wanted = {entry.id: entry for entry in entries}
+    count = 0
+    async for id, data in parked_events(bootstrap):
+        if isinstance(data, MessageParked) and (entry := wanted.pop(id, None)) is not None:
+            count += await replay_parked([replace(entry, message=data)], producer, clock)
+    return count
 
 
 async def replay_parked(entries: Iterable[ParkedEntry], producer: EventProducer, clock: Clock) -> int:

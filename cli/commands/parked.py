@@ -8,30 +8,36 @@ from typing import Annotated, Any
 import typer
 
 from adapters.clock import SystemClock
-from adapters.kafka.parking import ParkedEntry, read_parked, replay_parked
+from adapters.kafka.parking import ParkedEntry, list_parked, replay_listed
 from adapters.kafka.producer import EventProducer
 from cli.failures import EXIT_NOT_FOUND, EXIT_USAGE, CommandFailed
-from cli.options import Json
+from cli.options import Json, Limit
 from cli.output import out, show_json, show_table
 from cli.settings import CliSettings
+
+LISTED_MAX = 1_000
+REPLAYED_MAX = 200_000
+"""Messages that one replay knows of, the newest, at about 1 KB each; their contents are read one at a time."""
 
 app = typer.Typer(help="List parked messages and replay them (operator).", invoke_without_command=True)
 
 
 @app.callback(epilog="Examples: hydra parked; hydra parked --json; hydra parked replay --reason unpriced")
-def ls(context: typer.Context, json: Json = False) -> None:
-    """List parked messages with their reason and source offset."""
+def ls(context: typer.Context, limit: Limit = LISTED_MAX, json: Json = False) -> None:
+    """List parked messages with their reason and source offset, the newest where there are more than the limit."""
     if context.invoked_subcommand is not None:
         return
-    entries = asyncio.run(read_parked(CliSettings().kafka))
+    entries, held = asyncio.run(list_parked(CliSettings().kafka, limit))
     if json:
-        show_json({"data": [_row(entry) for entry in entries], "count": len(entries)})
+        show_json({"data": [_row(entry) for entry in entries], "count": held})
         return
     show_table(
         "Parked messages",
         ("id", "reason", "detail", "parked at", "replayed"),
         ((e.id, e.message.reason, e.message.detail, e.message.parked_at.isoformat(), e.replays) for e in entries),
     )
+    if held > len(entries):
+        out.print(f"{held} messages are parked; these are the newest {len(entries)}: see --limit")
 
 
 @app.command("replay", epilog="Examples: hydra parked replay token_charges/hydra.usage/0/17; ... replay --all")
@@ -53,7 +59,7 @@ def replay(
 
 async def _replay(ids: set[str], reason: str | None) -> int:
     kafka = CliSettings().kafka
-    entries = await read_parked(kafka)
+    entries, _ = await list_parked(kafka, REPLAYED_MAX)
     if unknown := ids - {entry.id for entry in entries}:
         raise CommandFailed(f"not parked: {', '.join(sorted(unknown))}", EXIT_NOT_FOUND)
     if ids:
@@ -61,7 +67,7 @@ async def _replay(ids: set[str], reason: str | None) -> int:
     else:
         chosen = [e for e in entries if not e.replays and (reason is None or e.message.reason == reason)]
     async with EventProducer(kafka) as producer:
-        return await replay_parked(chosen, producer, SystemClock())
+        return await replay_listed(kafka, chosen, producer, SystemClock())
 
 
 def _row(entry: ParkedEntry) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 from adapters.clock import SystemClock
 from adapters.errors import Misconfigured, Rejected
 from adapters.kafka.batches import BatchConsumer
-from adapters.kafka.parking import Parker, decoded, read_parked, replay_parked
+from adapters.kafka.parking import Parker, decoded, list_parked, read_parked, replay_listed
 from adapters.kafka.producer import EventProducer
 from adapters.kafka.state_topic import StateTopic
 from adapters.kafka.topics import create_topics
@@ -98,7 +98,11 @@ async def test_a_poison_message_is_parked_with_its_reason_and_can_be_replayed(to
         assert entry.message.key == b"u-poison"
         assert entry.replays == 0
 
-        assert await replay_parked([entry], producer, SystemClock()) == 1
+        (listed,), held = await list_parked(topics, entries_max=1)
+        assert (listed.id, listed.message.value, held >= 1) == (entry.id, b"", True)
+        assert (await list_parked(topics, entries_max=held))[1] == held
+        # Listed without its contents, which are read again where it is published again.
+        assert await replay_listed(topics, [listed], producer, SystemClock()) == 1
         async with asyncio.timeout(60):
             while parker.parked < 2:
                 await asyncio.sleep(0.05)
