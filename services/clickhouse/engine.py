@@ -107,6 +107,9 @@ def _config_file(folder: Path, settings: ClickHouseSettings) -> Path:
     <max_concurrent_queries>{settings.concurrent_queries_max + 8}</max_concurrent_queries>
     <mark_cache_size>134217728</mark_cache_size>
     <uncompressed_cache_size>0</uncompressed_cache_size>
+    <storage_configuration><disks><default>
+        <keep_free_space_bytes>{settings.keep_free_bytes}</keep_free_space_bytes>
+    </default></disks></storage_configuration>
     <user_files_path>{escape(str(files))}/</user_files_path>
     <remote_url_allow_hosts><host>nowhere.invalid</host></remote_url_allow_hosts>
     <merge_tree>

@@ -21,6 +21,7 @@ from services.clickhouse.sessions import Sessions
 from services.clickhouse.settings import ClickHouseSettings
 from services.clickhouse.statements import Insert, Query, insert_of, query_of
 from services.clickhouse.users import User
+from services.clickhouse.written_parts import INSERT_SETTINGS, WrittenParts
 
 _INSERT_PIECE_BYTES = 4_194_304
 _BAD_ARGUMENTS = 36
@@ -31,6 +32,7 @@ _STREAMED_FORMATS = frozenset(
 )
 # The engine streams SELECT alone.
 _STREAMED_STATEMENTS = frozenset({"SELECT", "WITH"})
+_WRITING_STATEMENTS = frozenset({"INSERT", "OPTIMIZE", "ALTER"})
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Execution:
             ANALYST: ReaderGuard(engine, settings, analyst),
             BILLING: ReaderGuard(engine, settings, BILLING_LIMITS, any_database=True),
         }
+        self._written = WrittenParts(engine)
         self.sessions = Sessions(engine, settings)
 
     def run(self, request: Request) -> Answer:
@@ -156,15 +159,18 @@ class Execution:
             if payload.tobytes().strip():
                 raise QueryError(_BAD_ARGUMENTS, "Data in the URL and in the body: send it in one. (BAD_ARGUMENTS)")
             payload = memoryview(request.body)
-        inserter = connection.send_insert(insert.head, insert.format)
-        try:
-            for start in range(0, len(payload), _INSERT_PIECE_BYTES):
-                inserter.append(payload[start : start + _INSERT_PIECE_BYTES])
-            result = inserter.finish()
-        except BaseException:
-            with contextlib.suppress(RuntimeError):  # what matters is the error that brought us here
-                inserter.cancel()
-            raise
+        use(connection, None, INSERT_SETTINGS)
+        with self._written.counted(insert.head, request.database or DATABASE) as rows:
+            inserter = connection.send_insert(insert.head, insert.format)
+            try:
+                for start in range(0, len(payload), _INSERT_PIECE_BYTES):
+                    inserter.append(payload[start : start + _INSERT_PIECE_BYTES])
+                result = inserter.finish()
+            except BaseException:
+                with contextlib.suppress(RuntimeError):  # what matters is the error that brought us here
+                    inserter.cancel()
+                raise
+            rows.append(result.rows_written)
         summary = _summary(
             written_rows=result.rows_written, written_bytes=result.bytes_written, elapsed_s=result.elapsed
         )
@@ -191,6 +197,8 @@ class Execution:
         # Only the names line tells a statement with an empty result from one without a result.
         unasked = query.format is None and output == "TabSeparated"
         result = connection.query(text, "TabSeparatedWithNames" if unasked else output, params=parameters)
+        if query.first_word in _WRITING_STATEMENTS and not request.user.reads_only:
+            self._written.check()
         data = result.bytes() or b""
         summary = _summary(
             read_rows=result.storage_rows_read(),

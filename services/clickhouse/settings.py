@@ -21,7 +21,9 @@ class ClickHouseSettings(BaseSettings):
     connections_max: int = Field(default=256, ge=1)
     stop_grace_s: int = Field(default=15, ge=1)
 
-    # One request.
+    # One request. Clients send long statements in the URL, as ClickHouse's own server allows.
+    head_bytes_max: int = Field(default=MIB, ge=8_192)
+    head_time_max_s: float = Field(default=20, gt=0)
     body_bytes_max: int = Field(default=64 * MIB, ge=1_024)
     body_time_max_s: float = Field(default=300, gt=0)
     statement_bytes_max: int = Field(default=262_144, ge=1_024)
@@ -35,5 +37,8 @@ class ClickHouseSettings(BaseSettings):
     memory_bytes_max: int = Field(default=2_000 * MIB, ge=256 * MIB)
     sessions_max: int = Field(default=64, ge=1)
     session_idle_s: float = Field(default=600, gt=0)
+    keep_free_bytes: int = Field(
+        default=256 * MIB, ge=0, description="with less room on the disk nothing is written, merges included"
+    )
     fsync_inserts: bool = False
     """True makes an acknowledged insert survive power loss too; without it it survives kill -9."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.servers.platform import Platform, wait_until
@@ -69,7 +71,8 @@ def stop_for(platform: Platform, name: str, seconds: float) -> None:
     try:
         time.sleep(seconds)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):  # killed while it stood still
+            os.kill(pid, signal.SIGCONT)
 
 
 def ready_instances(platform: Platform, name: str, account: str) -> list[str]:
@@ -140,3 +143,19 @@ def await_order(platform: Platform) -> None:
         wait_until(in_order, "everything is in order again", BACK_WITHIN_S, 0.5)
     except AssertionError as error:
         raise AssertionError(f"{error}: {last}") from None
+
+
+@contextmanager
+def no_room(platform: Platform, name: str) -> Iterator[None]:
+    """As on a full disk: no file of this process may grow (RLIMIT_FSIZE). What it has open already is cut off too.
+
+    A process of the platform writes its log into a pipe, so it can still say what is wrong.
+    """
+    pid = pid_of(platform, name)
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # it may have died of it, and is then started again with room
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
