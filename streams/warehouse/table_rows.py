@@ -15,6 +15,7 @@ from adapters.errors import Rejected
 from adapters.kafka.parking import decoded
 from domain import prices
 from domain.calendar import utc
+from domain.payload_hash import of_charge
 from domain.plausible import Implausible, check_plausible
 from domain.rating import event_time_of
 from schemas import codec
@@ -88,6 +89,9 @@ def _take_charges(taken: Rows, record: ConsumerRecord) -> datetime:
         raise Rejected("invalid", "charges have either lines or a reason why there are none")
     if event.time.tzinfo is None:
         raise Rejected("invalid", "its time has no time zone")
+    if any(line.payload_hash != of_charge(line, event.data.source_hash) for line in event.data.lines):
+        # Its id would replace the true line in every bill, and its hash would call that no conflict.
+        raise Rejected("invalid", "the hash of a line is not that of what it says")
     taken.charges.extend(rows.charge_rows(event, arrived_at(record)))
     unrated = rows.unrated_row(event, arrived_at(record))
     if unrated is not None:
