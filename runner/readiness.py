@@ -42,7 +42,7 @@ class Readiness:
         if process.probe == "kafka":
             host, port = self._settings.reachable_host(process), self._settings.port(process) or 0
             brokers = await asyncio.to_thread(brokers_in_metadata, host, port, PROBE_TIMEOUT_S)
-            return Answer(ready=brokers > 0, answered=brokers > 0)
+            return Answer(brokers > 0, brokers > 0, "" if brokers > 0 else "does not answer")
         url = self._settings.url(process)
         if url is None:
             return Answer(ready=False, answered=False)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 
-from aiokafka import ConsumerRecord, TopicPartition
+import httpx
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from adapters.kafka.stops import Stops
 from domain.stops import gap_text, unanswered
@@ -17,8 +19,13 @@ from schemas.topics import PRICES, USAGE
 from schemas.usage import TokensUsed
 from tests.builders import bill_oracle
 from tests.builders.traffic import requests
+from tests.faults.away import standing_still
+from tests.faults.comparison import sql
+from tests.faults.harms import await_order, await_told, kill, process_in_trouble
+from tests.faults.load import SHARED, Customer, new_customers
 from tests.faults.operator import hydra_resume, stopped_on_purpose, truncate, words_for
 from tests.servers.billing_way import BillingWay, eventually
+from tests.servers.platform import Platform, wait_until
 from tests.servers.stream import StreamProcess
 from tests.servers.topic_reading import records_of
 
@@ -200,3 +207,104 @@ async def test_lost_offsets_are_answered_by_reading_again(way: BillingWay) -> No
 
 async def _has_read(process: StreamProcess, count: int) -> bool:
     return await asyncio.to_thread(process.metric, "hydra_stream_events_total") >= count
+
+
+def requests_of(platform: Platform, customer: Customer, count: int) -> None:
+    """So many answered requests of the shared model, on record in ClickHouse when this returns."""
+    before = usage_rows(platform, customer)
+    for _ in range(count):
+        answer = httpx.post(
+            platform.url("gateway") + "/v1/chat/completions",
+            headers={"Authorization": f"Bearer {customer.key}"},
+            json={"model": SHARED, "max_tokens": 3, "messages": [{"role": "user", "content": "hello"}]},
+            timeout=60,
+        )
+        assert answer.status_code == 200, answer.text
+    wait_until(lambda: usage_rows(platform, customer) == before + count, "usage is recorded")
+
+
+def usage_rows(platform: Platform, customer: Customer) -> int:
+    rows = sql(platform, f"SELECT count() AS n FROM usage FINAL WHERE account = '{customer.account}'")
+    return int(rows[0]["n"])
+
+
+def uncharged(platform: Platform, customer: Customer) -> int:
+    """Requests with neither a charge nor a reason for none."""
+    known = "SELECT source_event FROM charges UNION ALL SELECT id FROM unrated"
+    among = f"account = '{customer.account}' AND id NOT IN ({known})"
+    return int(sql(platform, f"SELECT count() AS n FROM usage FINAL WHERE {among}")[0]["n"])
+
+
+def reason_of(platform: Platform, name: str) -> str:
+    """Wait until `hydra status` tells that it has stopped on purpose; returns why."""
+    said = await_told(platform, process_in_trouble(name), f"{name} has stopped on purpose")
+    while not said.startswith("halted: "):
+        said = await_told(platform, process_in_trouble(name), f"{name} has stopped on purpose")
+    return said.removeprefix("halted: ")
+
+
+def test_on_the_local_platform_it_is_shown_by_status_and_goes_on_by_the_command(
+    platform_in_trouble: Platform,
+) -> None:
+    platform = platform_in_trouble
+    await_order(platform)
+    (customer,) = new_customers(platform, "truncated", services=0)
+    requests_of(platform, customer, 5)
+    wait_until(lambda: uncharged(platform, customer) == 0, "they are charged")
+    refused = platform.run("resume", "token_charges", check=False)
+    assert refused.returncode == 1
+    assert "has not stopped on purpose: it is ready" in refused.stderr
+
+    with standing_still(platform, "token_charges"):
+        requests_of(platform, customer, 10)
+        ends = asyncio.run(_ends(platform.kafka))
+        asyncio.run(truncate(platform.kafka, USAGE, ends))
+    reason = reason_of(platform, "token_charges")
+    assert f"{USAGE.name} partition" in reason
+    typed = reason.partition("; to go on: hydra ")[2].split()
+    assert typed[:3] == ["resume", "token_charges", "--gap"]
+    first, _, last = typed[3].rpartition(":")[2].partition("-")
+    shown = platform.run(*typed[:2], check=False)
+    assert shown.returncode == 1
+    assert " ".join(typed) in shown.stderr
+    assert platform.run(*typed[:3], f"{typed[3]}9", check=False).returncode == 1
+    assert reason_of(platform, "token_charges") == reason
+
+    resumed = platform.hydra(*typed, "--reason", "seen in a test")
+    assert (resumed["state"], resumed["started"]) == ("ready", True)
+    await_order(platform)
+    requests_of(platform, customer, 5)
+    lost = int(last) - int(first) + 1
+    wait_until(lambda: uncharged(platform, customer) == lost, f"all but the {lost} lost requests are charged")
+    wait_until(lambda: sql(platform, "SELECT * FROM v_gaps"), "analysts see the gap")
+    (gap,) = sql(platform, "SELECT process, topic, messages, reason FROM v_gaps")
+    assert (gap["process"], gap["topic"], gap["reason"]) == ("token_charges", USAGE.name, "seen in a test")
+    assert int(gap["messages"]) == lost
+
+
+async def _ends(bootstrap: str) -> dict[int, int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await consumer.start()
+    try:
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(PARTITIONS)).items()}
+    finally:
+        await consumer.stop()
+
+
+def test_a_changed_price_text_stops_billing_until_it_is_put_back(platform_in_trouble: Platform) -> None:
+    platform = platform_in_trouble
+    text = platform.home / "config" / "prices.yaml"
+    recorded = text.read_text()
+    await_order(platform)
+    text.write_text(re.sub(r'input: "?([0-9.]+)"?', 'input: "77"', recorded, count=1))
+    kill(platform, "billing")
+    reason = reason_of(platform, "billing")
+    assert str(text) in reason
+    assert reason.endswith("; to go on: hydra resume billing")
+    # As long as the text stays changed, going on is no more than another look.
+    again = platform.run("resume", "billing", check=False, timeout_s=180)
+    assert again.returncode == 1
+    assert "billing is halted" in again.stdout
+    text.write_text(recorded)
+    assert platform.hydra("resume", "billing")["state"] == "ready"
+    await_order(platform)
