@@ -157,7 +157,8 @@ class Child:
             return 1
         self._running = running
         ticks = start_ticks(running.pid)
-        self._change(state="starting", pid=running.pid, pid_ticks=ticks, started=time.time(), reason="")
+        # Until it is ready the reason of its last death stays: that is what is wrong.
+        self._change(state="starting", pid=running.pid, pid_ticks=ticks, started=time.time())
         loop = asyncio.get_running_loop()
         loop.add_reader(output, self._keep, output)
         watch = asyncio.create_task(self._watch())

@@ -54,7 +54,7 @@ class Database:
             async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError) as error:
-            raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
+            raise Unavailable(f"the database does not answer: {_cause(error)}") from error
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise Unavailable("the database closed the connection") from error
@@ -69,11 +69,17 @@ class Database:
             async with self.engine.begin() as connection:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
-            raise Unavailable(f"the database does not answer: {type(error).__name__}") from error
+            raise Unavailable(f"the database does not answer: {_cause(error)}") from error
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def _cause(error: Exception) -> str:
+    # SQLite's own words name no value and no statement: "database or disk is full". A server's may name its address.
+    origin = error.orig if isinstance(error, DBAPIError) else None
+    return str(origin) if isinstance(origin, sqlite3.Error) else type(error).__name__
 
 
 def _parsed(url: str, setting: str) -> URL:
