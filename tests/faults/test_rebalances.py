@@ -1,0 +1,116 @@
+"""Two processors a group: one stands still longer than its session, comes back as a zombie, and the other is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+
+from schemas.instances import InstanceChanged
+from schemas.usage import TokensUsed
+from tests.builders import bill_oracle
+from tests.builders.traffic import instance_minutes, requests
+from tests.servers.billing_way import BillingWay, eventually
+from tests.servers.stream import StreamProcess
+
+NAMES = ("token_charges", "instance_charges", "warehouse", "live_spend")
+# Small batches, so that many are in flight; the shortest session that Kafka takes.
+SMALL = {"batch_records_max": "20", "session_timeout_s": "6"}
+REQUESTS = 3_000
+INSTANCES = 300
+
+
+def messages() -> list[TokensUsed | InstanceChanged]:
+    """Requests and proven minutes in turn, so that every rater is in the middle of many batches."""
+    usages, minutes = requests(REQUESTS, accounts=40), instance_minutes(INSTANCES, accounts=40)
+    mixed: list[TokensUsed | InstanceChanged] = list(usages)
+    for number, minute in enumerate(minutes):
+        mixed.insert(number * (REQUESTS // INSTANCES), minute)
+    return mixed
+
+
+async def publish(way: BillingWay, published: list[TokensUsed | InstanceChanged]) -> None:
+    for start in range(0, len(published), 100):
+        await way.publish(*published[start : start + 100])
+        await asyncio.sleep(0.02)
+
+
+async def as_the_oracle_says(way: BillingWay, published: list[TokensUsed | InstanceChanged]) -> None:
+    usages = [one for one in published if isinstance(one, TokensUsed)]
+    minutes = [one for one in published if isinstance(one, InstanceChanged)]
+    assert await way.spent_by_hour() == bill_oracle.spent_by_hour(usages, minutes)
+    assert await way.clickhouse.query("SELECT count() FROM conflicts") == [(0,)]
+    await eventually(way.balances_agree, "every balance is what ClickHouse has")
+
+
+async def shared(processes: list[StreamProcess]) -> None:
+    """Wait until each of them has been given work: partitions are shared out."""
+    for process in processes:
+        await eventually(lambda process=process: _has_worked(process), f"{process.log_file.name} has worked")
+
+
+async def _has_worked(process: StreamProcess) -> bool:
+    return await asyncio.to_thread(process.metric, "hydra_stream_events_total") > 0
+
+
+async def test_zombies_of_every_group_come_back_and_the_others_die(way: BillingWay) -> None:
+    everything = messages()
+    first, second, third = everything[:1_300], everything[1_300:2_600], everything[2_600:]
+    zombies = [way.process(name, **SMALL) for name in NAMES]
+    others = [way.process(name, **SMALL) for name in NAMES]
+    for process in (*zombies, *others):
+        process.spawn()
+    for process in (*zombies, *others):
+        await asyncio.to_thread(process.wait_until_ready)
+
+    publishing = asyncio.create_task(publish(way, first))
+    await shared([*zombies, *others])
+    for process in zombies:
+        os.kill(process.pid, signal.SIGSTOP)
+    await publishing
+    # Everything is processed while they stand still: Kafka has given their partitions to the others.
+    await publish(way, second)
+    await way.settled()
+    await eventually(way.balances_agree, "the other live_spend has all partitions")
+
+    # They come back in the middle of what they did, write it once more, and are refused the commit.
+    for process in zombies:
+        os.kill(process.pid, signal.SIGCONT)
+    publishing = asyncio.create_task(publish(way, third))
+    await eventually(lambda: _all_ready(zombies), "the zombies are members again")
+    for process in others:
+        process.kill()
+    await publishing
+    await way.settled()
+    await as_the_oracle_says(way, everything)
+    for process in zombies:
+        assert process.stop() == 0, process.log_file.read_text()[-2000:]
+        assert "Traceback" not in process.log_file.read_text()
+
+
+async def _all_ready(processes: list[StreamProcess]) -> bool:
+    return all([await asyncio.to_thread(process.is_ready) for process in processes])
+
+
+async def test_groups_that_rebalance_again_and_again_lose_and_double_nothing(way: BillingWay) -> None:
+    """One member of each group leaves and comes again, while batches are in flight."""
+    everything = messages()[:2_000]
+    stay = [way.process(name, **SMALL) for name in NAMES]
+    come_and_go = [way.process(name, **SMALL) for name in NAMES]
+    for process in (*stay, *come_and_go):
+        process.spawn()
+    for process in stay:
+        await asyncio.to_thread(process.wait_until_ready)
+    publishing = asyncio.create_task(publish(way, everything))
+    for round in range(3):
+        for process in come_and_go:
+            await asyncio.to_thread(process.wait_until_ready)
+        for process in come_and_go:
+            if round % 2:
+                process.kill()
+            else:
+                assert await asyncio.to_thread(process.stop) == 0
+            process.spawn()
+    await publishing
+    await way.settled()
+    await as_the_oracle_says(way, everything)
