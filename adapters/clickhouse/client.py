@@ -17,6 +17,7 @@ from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from adapters import secret_files
+from adapters.clickhouse.columns import as_columns
 from adapters.errors import Misconfigured, Rejected, Unavailable
 
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -103,7 +104,11 @@ class ClickHouse:
             types = await self._types_of(client, table)
             try:
                 summary = await client.insert(
-                    table, rows, column_names=list(columns), column_type_names=[types[column] for column in columns]
+                    table,
+                    as_columns(rows, [types[column] for column in columns]),
+                    column_names=list(columns),
+                    column_type_names=[types[column] for column in columns],
+                    column_oriented=True,
                 )
             except (OverflowError, ValueError, TypeError, struct.error) as error:
                 raise Rejected("invalid", f"a value fits no column of {table}: {error}") from error

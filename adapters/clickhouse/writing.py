@@ -23,6 +23,8 @@ from adapters.clickhouse.rows import (
     UnratedRow,
     UsageRow,
 )
+from adapters.clickhouse.text_array import TextArray
+from adapters.clickhouse.waiting import together
 from domain.calendar import hour_start, utc
 
 AccountHour = tuple[str, datetime]
@@ -80,8 +82,8 @@ async def write(clickhouse: ClickHouse, batch: Batch) -> Written:
     await _insert(clickhouse, "event_hashes", hashes)
     conflicts = await _conflicts_among(clickhouse, hashes)
     await _insert(clickhouse, "conflicting_events", conflicts)
-    rows = 0
-    for table, table_rows in (
+    rows = await _insert_all(
+        clickhouse,
         ("usage", batch.usage),
         ("instance_events", batch.instance_events),
         ("unrated", batch.unrated),
@@ -90,11 +92,15 @@ async def write(clickhouse: ClickHouse, batch: Batch) -> Written:
         ("parked", batch.parked),
         ("parked_replays", batch.parked_replays),
         ("stops", batch.stops),
-    ):
-        rows += await _insert(clickhouse, table, table_rows)
+    )
     hours = {(row.account, hour_start(row.event_time)) for row in batch.charges}
     hours |= await _hours_of(clickhouse, conflicts)
     return Written(rows, frozenset(hours), frozenset(conflict.id for conflict in conflicts))
+
+
+async def _insert_all(clickhouse: ClickHouse, *tables: tuple[str, Sequence[Any]]) -> int:
+    """No table waits for another: their order means nothing once the conflicts are known."""
+    return sum(await together(*(_insert(clickhouse, table, rows) for table, rows in tables if rows)))
 
 
 async def _insert(clickhouse: ClickHouse, table: str, rows: Sequence[Any]) -> int:
@@ -116,23 +122,25 @@ def _hashes_of(batch: Batch) -> Iterator[_Hash]:
 
 async def _conflicts_among(clickhouse: ClickHouse, hashes: Sequence[_Hash]) -> list[_Conflict]:
     """Those of these ids that have two hashes, anywhere in time."""
-    found: list[_Conflict] = []
-    for kind in ("source", "charge", "price"):
-        ids = sorted({entry.id for entry in hashes if entry.kind == kind})
-        for part in _parts(ids):
-            rows = await clickhouse.query(
-                """
-                SELECT DISTINCT account, source_event, kind, id FROM event_hashes
-                WHERE kind = {kind:String} AND id IN
-                (
-                    SELECT id FROM event_hashes WHERE kind = {kind:String} AND id IN {ids:Array(String)}
-                    GROUP BY id HAVING uniqExact(payload_hash) > 1
-                )
-                """,
-                {"kind": kind, "ids": part},
-            )
-            found += [_Conflict(*row) for row in rows]
-    return found
+    asked = [
+        _conflicts_of(clickhouse, kind, part)
+        for kind in ("source", "charge", "price")
+        for part in _parts(sorted({entry.id for entry in hashes if entry.kind == kind}))
+    ]
+    return [conflict for found in await together(*asked) for conflict in found]
+
+
+async def _conflicts_of(clickhouse: ClickHouse, kind: str, ids: Sequence[str]) -> list[_Conflict]:
+    # One pass over the ids: nearly never is there anything to find.
+    rows = await clickhouse.query(
+        """
+        SELECT id, groupUniqArray((account, source_event)) FROM event_hashes
+        WHERE kind = {kind:String} AND id IN {ids:Array(String)}
+        GROUP BY id HAVING min(payload_hash) != max(payload_hash)
+        """,
+        {"kind": kind, "ids": TextArray.of(ids)},
+    )
+    return [_Conflict(account, source_event, kind, id) for id, found in rows for account, source_event in found]
 
 
 async def _hours_of(clickhouse: ClickHouse, conflicts: Iterable[_Conflict]) -> set[AccountHour]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -34,7 +35,8 @@ AlreadyWritten = Callable[[str, int], Awaitable[bool]]
 
 
 class BatchConsumer:
-    """Reads `topics` as `group` and hands batches of at most `records_max` to `process`, one at a time.
+    """Reads `topics` as `group` and hands batches of at most `records_max` to `process`, one at a time, each begun no
+    sooner than `every_s` after the one before it.
 
     `process` raises Unavailable to have the same records again after a pause (1 s doubling to 10 s); anything else
     ends `run`. StopOnPurpose is raised where going on could skip or double: a partition without a committed offset
@@ -52,6 +54,7 @@ class BatchConsumer:
         *,
         records_max: int = 5_000,
         poll_ms: int = 200,
+        every_s: float = 0.0,
         session_timeout_ms: int = 15_000,
         stops: Stops | None = None,
     ) -> None:
@@ -62,6 +65,8 @@ class BatchConsumer:
         self._already_written = already_written
         self._records_max = records_max
         self._poll_ms = poll_ms
+        self._every_s = every_s
+        self._next_at = 0.0
         self._session_timeout_ms = session_timeout_ms
         self._stops = stops
         self._consumer: AIOKafkaConsumer | None = None
@@ -145,6 +150,8 @@ class BatchConsumer:
         await consumer.start()
         pause_s = 1.0
         while True:
+            # Before the fetch, so that what arrives meanwhile goes with this batch and not with the next one.
+            await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
             batches = await self._fetched(consumer)
             if self._stop_reason is not None:
                 raise self._stop_reason
@@ -153,6 +160,7 @@ class BatchConsumer:
             records = [record for batch in batches.values() for record in batch]
             if not records:
                 continue
+            self._next_at = time.monotonic() + self._every_s
             try:
                 await self._process(records)
             except Unavailable as error:

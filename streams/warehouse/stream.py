@@ -57,7 +57,6 @@ class WarehouseStream:
             Parker("warehouse", self._producer, self._clock),
             self._clock,
             self.metrics,
-            settings.batch_every_s,
         )
         self._consumer = BatchConsumer(
             platform.kafka_bootstrap,
@@ -67,6 +66,8 @@ class WarehouseStream:
             self._has_written,
             records_max=settings.batch_records_max,
             poll_ms=100,
+            # Small batches make small parts of tables.
+            every_s=settings.batch_every_s,
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             stops=stops,
         )

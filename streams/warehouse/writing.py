@@ -40,7 +40,6 @@ class Writing:
         parker: Parker,
         clock: Clock,
         metrics: StreamMetrics,
-        batch_every_s: float,
     ) -> None:
         self._clickhouse = clickhouse
         self._progress = progress
@@ -48,8 +47,6 @@ class Writing:
         self._parker = parker
         self._clock = clock
         self._metrics = metrics
-        self._batch_every_s = batch_every_s
-        self._next_batch_at = 0.0
 
     async def process(self, records: Sequence[ConsumerRecord]) -> None:
         """Return once every record is in ClickHouse or parked, and the totals it changed are stated.
@@ -57,9 +54,6 @@ class Writing:
         Raises Unavailable: nothing was acknowledged, and all comes again. Raises StopOnPurpose where ClickHouse lacks
         what came before these records.
         """
-        # Small batches make small parts of tables; what arrives meanwhile goes with the next one.
-        await asyncio.sleep(max(0.0, self._next_batch_at - self._clock.monotonic()))
-        self._next_batch_at = self._clock.monotonic() + self._batch_every_s
         first: dict[tuple[str, int], int] = {}
         for record in records:
             first.setdefault((record.topic, record.partition), record.offset)

@@ -207,6 +207,13 @@ async def test_a_conflict_touches_the_hours_of_all_charges_of_its_source(clickho
     assert await hour_totals(clickhouse, second.hours) == {("u-1", hour): {}}
 
 
+async def test_a_conflict_is_found_whatever_characters_its_id_has(clickhouse: ClickHouse) -> None:
+    ids = ["it's", "back\\slash", "','", "plain"]
+    for side in ("one", "other"):
+        written = await write(clickhouse, Batch(usage=[usage_row(id, payload_hash=side) for id in ids]))
+    assert written.conflicts == set(ids)
+
+
 async def test_the_copy_that_arrived_first_stays(clickhouse: ClickHouse) -> None:
     for seconds in (60, 1, 3600):
         await write(clickhouse, Batch(usage=[usage_row("cmp-1", arrived_at=NOON + timedelta(seconds=seconds))]))
