@@ -51,7 +51,11 @@ RUN python3 -m venv /opt/hydra-python \
 RUN groupadd --gid 10001 hydra && useradd --uid 10001 --gid hydra --no-create-home --home-dir /tmp hydra
 COPY --from=platform --chown=10001:10001 /var/lib/hydra /var/lib/hydra
 COPY --from=platform /opt/hydra /opt/hydra
-ENV PYTHONUNBUFFERED=1 HOME=/tmp HYDRA_HOME=/var/lib/hydra HYDRA_CONFIG_DIR=/opt/hydra/config PYTHONPATH=/opt/hydra
+# Not PYTHONPATH: engines inherit that, and have no business with our modules.
+RUN install -d -o hydra -g hydra -m 0700 /var/lib/hydra/models \
+ && /opt/hydra-python/bin/python -c "import site; print(site.getsitepackages()[0])" > /tmp/site \
+ && echo /opt/hydra > "$(cat /tmp/site)/hydra.pth" && rm /tmp/site
+ENV PYTHONUNBUFFERED=1 HOME=/tmp HYDRA_HOME=/var/lib/hydra HYDRA_CONFIG_DIR=/opt/hydra/config
 WORKDIR /opt/hydra
 USER 10001:10001
 ENTRYPOINT ["/opt/hydra-python/bin/python", "-m", "runner.container"]

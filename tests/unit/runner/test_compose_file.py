@@ -1,0 +1,148 @@
+"""docker-compose.yml has the processes, ports, needs and times of the table, and every service keeps its promises."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adapters import secret_files
+from runner.kafka import KafkaNode, server_properties
+from runner.processes import PROCESSES, Process
+
+ROOT = Path(__file__).resolve().parents[3]
+TEXT = (ROOT / "docker-compose.yml").read_text()
+FILE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = FILE["services"]
+OURS = [process for process in PROCESSES if process.name not in ("kafka", "clickhouse")]
+BY_NAME = {process.name: process for process in PROCESSES}
+CALLED_FROM_OUTSIDE = {"gateway", "control"}
+
+NOT_THE_TABLES = {"secrets", "node-gpu", "prometheus", "grafana"}
+PUBLIC_IMAGES = {"kafka", "clickhouse", "prometheus", "grafana"}
+NEEDS_BEYOND_THE_TABLE = {
+    # Stopped before these, which serve it to its last request.
+    "gateway": {"kafka": "service_started", "node": "service_started"},
+    # Billing reads as the SQL user that this step makes.
+    "billing": {"analyst": "service_completed_successfully"},
+}
+CONDITIONS = {"exit": "service_completed_successfully", "http": "service_healthy", "kafka": "service_healthy"}
+
+
+def service_of(process: Process) -> dict[str, Any]:
+    """The table's node agent is the service `node`, for there are many."""
+    return SERVICES["node" if process.name == "worker" else process.name]
+
+
+def seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+)(s|m)", text)
+    assert found, text
+    return int(found[1]) * {"s": 1, "m": 60}[found[2]]
+
+
+def test_every_process_is_a_service_and_no_other_is() -> None:
+    names = {"node" if process.name == "worker" else process.name for process in PROCESSES}
+    assert set(SERVICES) == names | NOT_THE_TABLES
+
+
+@pytest.mark.parametrize("process", OURS, ids=lambda process: process.name)
+def test_a_service_runs_its_process_and_asks_it_for_health(process: Process) -> None:
+    service = service_of(process)
+    assert service["command"] == process.name
+    if process.probe == "exit":
+        assert service["restart"] == "no" and "healthcheck" not in service
+    else:
+        assert service["restart"] == "unless-stopped"
+        assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "runner.container_probe", process.name]
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+def test_a_service_gets_as_long_to_end_as_its_process(process: Process) -> None:
+    assert seconds(service_of(process)["stop_grace_period"]) == process.stop_grace_s
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
+def test_a_service_waits_for_what_its_process_needs(process: Process) -> None:
+    probes = {each.name: each.probe for each in PROCESSES}
+    wanted = {name: CONDITIONS[probes[name]] for name in process.needs} | NEEDS_BEYOND_THE_TABLE.get(process.name, {})
+    found = {name: how["condition"] for name, how in service_of(process).get("depends_on", {}).items()}
+    # Where secrets are read, they are made first.
+    found.pop("secrets", None)
+    assert found == wanted
+
+
+@pytest.mark.parametrize("process", OURS, ids=lambda process: process.name)
+def test_ports_are_the_tables_and_published_only_for_customers_and_operators(process: Process) -> None:
+    published = service_of(process).get("ports", [])
+    wanted = f"${{HYDRA_PUBLISH_ADDRESS:-127.0.0.1}}:${{{process.port_setting}:-{process.port}}}:{process.port}"
+    assert published == ([wanted] if process.kind in CALLED_FROM_OUTSIDE else [])
+
+
+def test_addresses_are_the_tables() -> None:
+    ports = {process.name: process.port for process in PROCESSES}
+    told = FILE["x-process"]["environment"]
+    assert told == {
+        "HYDRA_KAFKA_BOOTSTRAP": f"kafka:{ports['kafka']}",
+        **{
+            f"HYDRA_{name.upper()}_URL": f"http://{name}:{ports[name]}"
+            for name in ("clickhouse", "gateway", "accounts", "lifecycle", "billing")
+        },
+    }
+    assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://kafka:{ports['kafka']}"
+
+
+def test_kafka_has_the_limits_of_the_local_node() -> None:
+    local = dict(line.split("=", 1) for line in server_properties(KafkaNode(1, 2, Path("/x"))).splitlines())
+    addresses = {name for name in local if "listener" in name} | {"log.dirs", "controller.quorum.voters"}
+    found = SERVICES["kafka"]["environment"]
+    for name in local.keys() - addresses:
+        assert str(found[f"KAFKA_{name.upper().replace('.', '_')}"]) == local[name], name
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_is_bounded_and_has_no_rights_that_it_does_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"] and service["security_opt"] == ["no-new-privileges:true"]
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+    assert service.get("read_only") or name in PUBLIC_IMAGES
+    assert "privileged" not in service and service.get("user") not in ("root", "0", "0:0")
+
+
+def test_images_are_pinned_and_no_secret_stands_in_the_file() -> None:
+    for name, service in SERVICES.items():
+        tag = re.search(r":(?!-)([\w.-]+)\}?$", service["image"])
+        assert tag and tag[1] != "latest", name
+        for variable in service.get("environment", {}):
+            assert not re.search(r"PASSWORD|SECRET|TOKEN", variable) or variable.endswith("_FILE"), variable
+
+
+def test_only_services_that_read_a_secret_see_the_secrets() -> None:
+    """Found by what each process's code names; the rest of the platform could not read one if it wanted to."""
+    words = re.compile("|".join([*(f"secret_files.{name}" for name in vars(secret_files) if name.isupper()),
+                                 "CLICKHOUSE_ADMIN_PASSWORD"]))  # fmt: skip
+    for process in OURS:
+        place = ROOT / process.module.replace(".", "/")
+        files = place.glob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+        reads = any(words.search(path.read_text()) for path in files)
+        mounted = [one for one in service_of(process).get("volumes", []) if one.startswith("secrets:")]
+        assert mounted == (["secrets:/var/lib/hydra/secrets:ro"] if reads else []), process.name
+
+
+def test_every_volume_has_a_use() -> None:
+    named = {str(one).split(":")[0] for service in SERVICES.values() for one in service.get("volumes", [])}
+    assert {name for name in named if not name.startswith((".", "/"))} == set(FILE["volumes"])
+
+
+def test_prometheus_reads_every_process_that_has_metrics() -> None:
+    """A job is named as its process, which the alert rules go by."""
+    jobs = {}
+    for job in yaml.safe_load((ROOT / "config" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]:
+        fixed = [target for one in job.get("static_configs", []) for target in one["targets"]]
+        found = [f"{name}:{one['port']}" for one in job.get("dns_sd_configs", []) for name in one["names"]]
+        jobs[job["job_name"]] = fixed + found
+    wanted = {each.name: [f"{each.name}:{each.port}"] for each in OURS if each.probe == "http"}
+    wanted["worker"] = [f"{name}:{BY_NAME['worker'].port}" for name in ("node", "node-gpu")]
+    assert jobs == wanted

@@ -1,0 +1,162 @@
+"""A container's first process: it passes signals and exit codes on, and a stop on purpose is not a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from runner import container_place
+from runner.container_place import addressed, free_node_folder, with_node_folder
+from runner.processes import PROCESSES
+
+ROOT = Path(__file__).resolve().parents[3]
+WITHIN_S = 60.0
+BY_NAME = {process.name: process for process in PROCESSES}
+
+RUN = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+from runner import container
+from runner.processes import PROCESSES
+container.HALTED = Path(sys.argv[1])
+container.PROCESSES = tuple(replace(each, module="played") for each in PROCESSES if each.name == "topics")
+sys.exit(container.main(["topics"]))
+"""
+"""The step `topics`, played by the module `played`: it needs neither an address nor a folder."""
+
+
+@contextmanager
+def container(folder: Path, played: str) -> Iterator[subprocess.Popen[str]]:
+    """A first process whose one child runs this code."""
+    (folder / "played.py").write_text(played)
+    running = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(folder / "halted")],
+        env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+@pytest.mark.parametrize(
+    ("played", "code"),
+    [("", 0), ("raise SystemExit(1)", 1), ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 137)],
+)
+def test_its_exit_code_is_the_processs(tmp_path: Path, played: str, code: int) -> None:
+    with container(tmp_path, played) as running:
+        assert running.wait(WITHIN_S) == code
+
+
+def test_a_stop_is_handed_on_and_waited_for(tmp_path: Path) -> None:
+    played = """
+import signal, sys, time
+def stop(*_):
+    print("drained", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("runs", flush=True)
+while True: time.sleep(0.05)
+"""
+    with container(tmp_path, played) as running:
+        assert running.stdout is not None and running.stdout.readline() == "runs\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(WITHIN_S) == 0
+        assert running.stdout.readline() == "drained\n"
+
+
+def test_after_a_stop_on_purpose_it_stays_and_says_so_until_it_is_stopped(tmp_path: Path) -> None:
+    with container(tmp_path, "raise SystemExit(78)") as running:
+        assert running.stderr is not None
+        said = running.stderr.readline()
+        assert "stopped on purpose" in said and "docker compose restart topics" in said
+        assert (tmp_path / "halted").exists() and running.poll() is None
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(WITHIN_S) == 78
+
+
+def test_a_stop_on_purpose_while_it_is_being_stopped_ends_it(tmp_path: Path) -> None:
+    played = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(78))
+print("runs", flush=True)
+while True: time.sleep(0.05)
+"""
+    with container(tmp_path, played) as running:
+        assert running.stdout is not None and running.stdout.readline() == "runs\n"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(WITHIN_S) == 78
+
+
+def test_a_name_that_is_no_process_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "runner.container", "nothing"],
+        cwd=ROOT, capture_output=True, text=True, timeout=WITHIN_S, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "expected one of kafka" in done.stderr
+
+
+def test_processes_listen_everywhere_but_the_agent_where_others_find_its_engines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(container_place, "own_address", lambda: "172.20.0.9")
+    assert addressed(BY_NAME["gateway"], {})["HYDRA_GATEWAY_HOST"] == "0.0.0.0"
+    assert addressed(BY_NAME["worker"], {})["HYDRA_WORKER_HOST"] == "172.20.0.9"
+    assert addressed(BY_NAME["worker"], {"HYDRA_WORKER_HOST": "10.0.0.1"}) == {"HYDRA_WORKER_HOST": "10.0.0.1"}
+    assert addressed(BY_NAME["topics"], {}) == {}
+
+
+def test_a_node_takes_the_first_folder_that_no_agent_holds(tmp_path: Path) -> None:
+    assert free_node_folder(tmp_path) == tmp_path / "node-1"
+    for name in ("node-1", "node-2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+    with (tmp_path / "node-1" / "lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert free_node_folder(tmp_path) == tmp_path / "node-2"
+    assert free_node_folder(tmp_path) == tmp_path / "node-1"
+    set_already = {"HYDRA_WORKER_FOLDER": "/x", "HYDRA_HOME": str(tmp_path)}
+    assert with_node_folder(BY_NAME["worker"], set_already)["HYDRA_WORKER_FOLDER"] == "/x"
+
+
+def test_the_probe_tells_ready_from_not_ready_and_from_halted(tmp_path: Path) -> None:
+    answers = {200: 0, 503: 1}
+    for status, code in answers.items():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            asked = probe(server.getsockname()[1], tmp_path / "halted")
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(4096).startswith(b"GET /health/ready ")
+                connection.sendall(f"HTTP/1.1 {status} X\r\nContent-Length: 4\r\n\r\nword".encode())
+            out, _ = asked.communicate(timeout=WITHIN_S)
+            assert (asked.returncode, out.strip()) == (code, "word")
+    (tmp_path / "halted").write_text("it stopped on purpose\n")
+    asked = probe(9, tmp_path / "halted")
+    out, _ = asked.communicate(timeout=WITHIN_S)
+    assert (asked.returncode, out.strip()) == (1, "it stopped on purpose")
+
+
+def probe(port: int, halted: Path) -> subprocess.Popen[str]:
+    code = f"""
+from dataclasses import replace
+from pathlib import Path
+from runner import container_probe
+container_probe.HALTED = Path({str(halted)!r})
+container_probe.PROCESSES = tuple(replace(each, port={port}) for each in container_probe.PROCESSES)
+raise SystemExit(container_probe.main("gateway"))
+"""
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
