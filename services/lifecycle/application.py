@@ -35,6 +35,7 @@ def lifecycle_app(
         reasons=(lambda: lifecycle.reason,),
         registry=registry,
     )
+    registry.register(lifecycle.node_clocks)
     routes = ServiceRoutes(
         storage=lifecycle.storage,
         commands=lifecycle.commands,

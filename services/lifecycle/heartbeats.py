@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from adapters.clock_drift import BY_BROKER
 from adapters.errors import Unavailable
 from adapters.kafka.stopping import stop_consumer
 from schemas.heartbeats import InstanceHeartbeat, NodeHeartbeat
@@ -23,6 +24,7 @@ from services.lifecycle.heartbeat_text import ImpossibleHeartbeat, heartbeat_in
 from services.lifecycle.liveness import Liveness
 from services.lifecycle.metrics import BAD_HEARTBEATS, LAG
 from services.lifecycle.metrics import HEARTBEATS as READ
+from services.lifecycle.node_clocks import NodeClocks
 from services.lifecycle.records import (
     InstanceRecord,
     ServiceRecord,
@@ -49,6 +51,7 @@ class HeartbeatReader:
         bootstrap: str,
         storage: Storage,
         liveness: Liveness,
+        node_clocks: NodeClocks,
         *,
         interval_s: int,
         records_max: int = 500,
@@ -57,6 +60,7 @@ class HeartbeatReader:
         self._bootstrap = bootstrap
         self._storage = storage
         self._liveness = liveness
+        self._node_clocks = node_clocks
         self._interval_s = interval_s
         self._records_max = records_max
         self._poll_ms = poll_ms
@@ -151,6 +155,8 @@ class HeartbeatReader:
                 of_instances.setdefault(heartbeat.instance, []).append(heartbeat)
             elif heartbeat is not None:
                 of_nodes.append(heartbeat)
+                if record.timestamp_type == BY_BROKER:
+                    self._node_clocks.heard(heartbeat.node, heartbeat.sent, record.timestamp)
         after = {record.partition: record.offset + 1 for record in records}
         async with self._storage.deciding() as session:
             await apply_heartbeats(session, self._storage, of_instances, interval_s=self._interval_s)

@@ -18,6 +18,7 @@ from services.lifecycle.commands import Commands
 from services.lifecycle.heartbeats import HeartbeatReader
 from services.lifecycle.liveness import Liveness
 from services.lifecycle.metrics import LAST_HEARTBEAT
+from services.lifecycle.node_clocks import NodeClocks
 from services.lifecycle.reconciler import AccountClosed, Reconciler, nobody
 from services.lifecycle.republishing import Republishing
 from services.lifecycle.settings import LifecycleSettings
@@ -48,7 +49,10 @@ class Lifecycle:
         LAST_HEARTBEAT.set_function(self.liveness.since_any_heartbeat_s)
         self.producer = FencedProducer(bootstrap, "hydra.lifecycle.outbox")
         self.relay = OutboxRelay(database, self.producer, clock)
-        self.reader = HeartbeatReader(bootstrap, self.storage, self.liveness, interval_s=settings.interval_s)
+        self.node_clocks = NodeClocks(clock)
+        self.reader = HeartbeatReader(
+            bootstrap, self.storage, self.liveness, self.node_clocks, interval_s=settings.interval_s
+        )
         self.reconciler = Reconciler(self.storage, self.liveness, catalogue, bounds, account_closed=account_closed)
         self.republishing = Republishing(self.storage, every_s=settings.republish_every_s)
 
