@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from adapters.clock_drift import DRIFT
 from adapters.errors import Misconfigured
+from adapters.http_bounds import READ_TIMEOUT_S, bounded_http
 from adapters.process_metrics import Exposition
 
 STOP_TIMEOUT_S = 2
@@ -49,12 +50,14 @@ class HealthServer:
         *,
         registry: CollectorRegistry = REGISTRY,
         port_setting: str = "the process's port setting",
+        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         self._host = host
         self.port = port
         self._ready = ready
         self._exposition = Exposition(registry, lambda: ready()[0])
         self._port_setting = port_setting
+        self._read_timeout_s = read_timeout_s
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -67,6 +70,9 @@ class HealthServer:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
+            http=bounded_http(read_timeout_s=self._read_timeout_s),
+            ws="none",
             limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
         )
@@ -100,13 +106,15 @@ class HealthServer:
         return listener
 
     def _app(self) -> Starlette:
-        return Starlette(
+        app = Starlette(
             routes=[
                 Route("/health/live", self._live),
                 Route("/health/ready", self._is_ready),
                 Route("/metrics", self._metrics),
             ]
         )
+        app.router.redirect_slashes = False
+        return app
 
     async def _live(self, request: Request) -> Response:
         return JSONResponse({"status": "live", "reason": ""})

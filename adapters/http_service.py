@@ -18,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
 from adapters.api_keys import ApiKeys
 from adapters.clock_drift import DRIFT
 from adapters.errors import Misconfigured
+from adapters.http_bounds import READ_TIMEOUT_S, bounded_http
 from adapters.http_errors import install_error_answers
 from adapters.http_limits import RequestLimits
 from adapters.process_metrics import Exposition
@@ -41,7 +42,8 @@ def create_app(
     registry: CollectorRegistry = REGISTRY,
 ) -> FastAPI:
     """An app with all but its business routes. It is ready when keys are caught up and no reason speaks against."""
-    app = FastAPI(title=title, description=description, version=version, redoc_url=None)
+    # A redirect to the path without its last slash would lead to whatever host the request names.
+    app = FastAPI(title=title, description=description, version=version, redoc_url=None, redirect_slashes=False)
     app.state.api_keys = api_keys
     app.add_middleware(RequestLimits, body_bytes_max=body_bytes_max, registry=registry)
     install_error_answers(app)
@@ -76,6 +78,7 @@ async def serve_app(
     port: int,
     port_setting: str,
     background: Sequence[Coroutine[Any, Any, None]] = (),
+    read_timeout_s: float = READ_TIMEOUT_S,
 ) -> None:
     """Serve until SIGTERM or SIGINT, with `background` running beside; then finish running requests (8 s) and stop.
 
@@ -98,6 +101,10 @@ async def serve_app(
             log_config=None,
             access_log=False,
             server_header=False,
+            # Nothing is decided by where a request came from or what it calls us, so no header may say so.
+            proxy_headers=False,
+            http=bounded_http(read_timeout_s=read_timeout_s),
+            ws="none",
             limit_concurrency=CONNECTIONS_MAX,
             timeout_graceful_shutdown=STOP_GRACE_S,
         )

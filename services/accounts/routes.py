@@ -17,9 +17,9 @@ from adapters.clock import Clock
 from adapters.database.engine import Database
 from adapters.database.idempotency import IdempotencyKeys
 from adapters.http_callers import Caller, Operator, acting_account, require_scope
-from adapters.http_errors import ApiError, error_responses
+from adapters.http_errors import error_responses
 from adapters.http_idempotency import Act, IdempotencyKey, answered_once
-from adapters.http_paging import PAGE_ROWS, Limit, PageCursor, cursor_parts, cursor_text
+from adapters.http_paging import PAGE_ROWS, Limit, PageCursor, cursor_instant, cursor_parts, cursor_text
 from services.accounts import account_changes, key_changes
 from services.accounts.records import Account, ApiKey
 from services.accounts.settings import AccountsSettings
@@ -203,13 +203,7 @@ def _after(cursor: str | None) -> tuple[datetime, str] | None:
     parts = cursor_parts(cursor, 2)
     if parts is None:
         return None
-    try:
-        created = datetime.fromisoformat(parts[0])
-    except ValueError as error:
-        raise ApiError(400, "invalid_cursor", "This is no cursor of this list.", field="cursor") from error
-    if created.tzinfo is None:
-        raise ApiError(400, "invalid_cursor", "This is no cursor of this list.", field="cursor")
-    return created, parts[1]
+    return cursor_instant(parts[0]), parts[1]
 
 
 def _next(found: Sequence[Account | ApiKey], limit: int) -> str | None:

@@ -13,7 +13,8 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# Also as a spreadsheet of Chinese or Japanese reads them, and behind a line break that it drops.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from adapters.http_errors import ApiError
+from adapters.http_paging import is_plausible
 from domain.calendar import month_bounds
 
 
@@ -52,13 +53,19 @@ class Periods:
                     field=name,
                     what_to_do="Write it as 2026-01-01T00:00:00+08:00 (with + as %2B in a URL), or with Z for UTC.",
                 )
+        for name, instant in (("from", start), ("until", end)):
+            if instant is not None and not is_plausible(instant):
+                raise ApiError(400, "invalid_request", f"`{name}` is in no year that is billed.", field=name)
         end = end or now
-        start = start or self.of_month(f"{end.astimezone(self.zone):%Y-%m}", now).start
+        return self.between(start or self.of_month(f"{end.astimezone(self.zone):%Y-%m}", now).start, end)
+
+    def between(self, start: datetime, end: datetime, field: str = "until") -> Period:
+        """From one instant to another, both with their offsets. Raises ApiError 400 for too long a time or none."""
         if not timedelta(0) < end - start <= timedelta(days=self.days_max):
             raise ApiError(
                 400,
                 "invalid_request",
                 f"`until` must be after `from`, and at most {self.days_max} days.",
-                field="until",
+                field=field,
             )
         return Period(start, end)

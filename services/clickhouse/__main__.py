@@ -17,6 +17,7 @@ import uvicorn
 from adapters import secret_files
 from adapters.clickhouse.reader_limits import AnalystSettings, ReaderLimits
 from adapters.errors import EXIT_MISCONFIGURED, Misconfigured
+from adapters.http_bounds import bounded_http
 from adapters.settings import PlatformSettings
 from adapters.telemetry import configure_logging
 from services.clickhouse.engine import Engine
@@ -54,6 +55,14 @@ async def serve(platform: PlatformSettings, settings: ClickHouseSettings, analys
                 access_log=False,
                 lifespan="off",
                 ws="none",
+                proxy_headers=False,
+                http=bounded_http(
+                    head_bytes_max=settings.head_bytes_max,
+                    read_timeout_s=settings.head_time_max_s,
+                    # Bodies and answers have bounds of their own (server.py): inserts and results take their time.
+                    write_timeout_s=settings.answer_time_max_s,
+                    body_has_its_own_bound=True,
+                ),
                 limit_concurrency=settings.connections_max,
                 timeout_keep_alive=65,
                 timeout_graceful_shutdown=settings.stop_grace_s,

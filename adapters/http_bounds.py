@@ -1,0 +1,125 @@
+"""uvicorn's HTTP protocol with the bounds that it lacks: a head's size, a client's time to send and to read.
+
+Without them one client holds a connection for ever by a head, a body or an answer that goes on byte by byte, and fills
+the memory by a header that does not end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_BYTES_MAX = 65_536
+READ_TIMEOUT_S = 20.0
+WRITE_TIMEOUT_S = 30.0
+
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """`read_timeout_s` bounds a request from its first byte (or the connection's begin) to its last, or to the end of
+    its head where `body_has_its_own_bound`; `write_timeout_s` how long a client may take nothing of its answer."""
+
+    head_bytes_max = HEAD_BYTES_MAX
+    read_timeout_s = READ_TIMEOUT_S
+    write_timeout_s = WRITE_TIMEOUT_S
+    body_has_its_own_bound = False
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._awaited = False
+        self._in_head = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._reading = self.loop.call_later(self.read_timeout_s, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_reading_timer()
+        self._stop_writing_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.head_bytes_max:
+                self._end_with(_TOO_LARGE)
+        if not self._awaited:
+            self._stop_reading_timer()
+        elif self._reading is None and not self.transport.is_closing():
+            self._reading = self.loop.call_later(self.read_timeout_s, self._too_slow)
+
+    def on_message_begin(self) -> None:
+        self._awaited = self._in_head = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        if self.body_has_its_own_bound:
+            self._awaited = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._awaited = False
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._writing is None:
+            self._writing = self.loop.call_later(self.write_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_writing_timer()
+
+    def _too_slow(self) -> None:
+        self._reading = None
+        if self._in_head or not self._awaited:
+            self._end_with(_TOO_SLOW)
+        else:
+            # Its answer may have begun: the application hears that the client is gone.
+            self.transport.abort()
+
+    def _end_with(self, answer: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(answer)
+            self.transport.close()
+        else:
+            self.transport.abort()  # an answer is on its way: nothing may be written into it
+
+    def _stop_reading_timer(self) -> None:
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _stop_writing_timer(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+            self._writing = None
+
+
+def bounded_http(
+    *,
+    head_bytes_max: int = HEAD_BYTES_MAX,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    write_timeout_s: float = WRITE_TIMEOUT_S,
+    body_has_its_own_bound: bool = False,
+) -> type[BoundedHttp]:
+    """The protocol with these bounds, for `uvicorn.Config(http=...)`, which takes a class."""
+    bounds = {
+        "head_bytes_max": head_bytes_max,
+        "read_timeout_s": read_timeout_s,
+        "write_timeout_s": write_timeout_s,
+        "body_has_its_own_bound": body_has_its_own_bound,
+    }
+    return type("BoundedHttp", (BoundedHttp,), bounds)

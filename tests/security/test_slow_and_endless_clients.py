@@ -1,0 +1,195 @@
+"""Clients that send or read byte by byte, or never end: bounded in time and memory, and others are served meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import uvicorn
+
+from adapters.health import HealthServer
+from adapters.http_bounds import bounded_http
+from tests.security.conftest import Control
+from tests.servers.clickhouse import ClickHouseProcess
+
+WITHIN_S = 120
+SLOW = 150
+UNENDING = {
+    "header": b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: ",
+    "header's name": b"GET /health/live HTTP/1.1\r\nHost: a\r\n",
+    "path": b"GET /",
+}
+
+
+@asynccontextmanager
+async def served(
+    answer_bytes: int = 2, read_timeout_s: float = 0.5, write_timeout_s: float = 0.5
+) -> AsyncIterator[tuple[int, list[str]]]:
+    """An application behind our protocol: it reads the body, then answers. What it saw is noted."""
+    seen: list[str] = []
+
+    async def app(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+            pass
+        seen.append(message["type"])
+        length = str(answer_bytes).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": b"x" * answer_bytes})
+
+    protocol = bounded_http(read_timeout_s=read_timeout_s, write_timeout_s=write_timeout_s)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=protocol))
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1], seen
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def said_until_closed(port: int, sent: bytes) -> bytes:
+    """What comes back until the server ends the connection; the client sends `sent` and then nothing, and stays."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    async with asyncio.timeout(WITHIN_S):
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+
+WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+BODY_BEGUN = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"
+
+
+async def test_a_connection_that_says_nothing_and_a_head_that_does_not_end_are_closed() -> None:
+    async with served() as (port, seen):
+        for begun in (b"", b"G", b"GET / HTTP/1.1\r\nHost: a\r\nX-"):
+            assert (await said_until_closed(port, begun)).startswith(b"HTTP/1.1 408 ")
+        assert seen == []
+
+
+async def test_a_second_head_on_a_connection_is_bounded_like_the_first() -> None:
+    async with served() as (port, seen):
+        said = await said_until_closed(port, WHOLE + b"GET / HTTP/1.1\r\nX-")
+        assert said.startswith(b"HTTP/1.1 200 ") and b"HTTP/1.1 408 " in said
+        assert seen == ["http.request"]
+
+
+async def test_a_body_that_does_not_end_is_a_client_that_has_gone() -> None:
+    async with served() as (port, seen):
+        assert await said_until_closed(port, BODY_BEGUN) == b""
+        assert seen == ["http.disconnect"]
+
+
+async def test_a_client_that_reads_nothing_is_let_go() -> None:
+    async with served(answer_bytes=64 << 20) as (port, _):
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(WHOLE)
+        transport = writer.transport
+        transport.pause_reading()  # type: ignore[attr-defined]
+        deadline = asyncio.get_running_loop().time() + WITHIN_S
+        while not transport.is_closing():
+            # Only by sending does a client that reads nothing learn that the connection has ended.
+            writer.write(b" ")
+            assert asyncio.get_running_loop().time() < deadline, "it was never let go"
+            await asyncio.sleep(0.05)
+        writer.close()
+
+
+async def test_a_request_that_is_whole_is_in_nobodys_time() -> None:
+    """An answer may take longer than a client has to send."""
+    release = asyncio.Event()
+
+    async def app(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        await receive()
+        await release.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=bounded_http(read_timeout_s=0.2))
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
+    writer.write(WHOLE)
+    await asyncio.sleep(1)
+    release.set()
+    async with asyncio.timeout(WITHIN_S):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+    writer.close()
+    server.should_exit = True
+    await serving
+
+
+async def endless(port: int, begun: bytes) -> int:
+    """The bytes that a server takes of something that does not end, before it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    taken = 0
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            writer.write(begun)
+            while not reader.at_eof() and taken < 64 << 20:
+                writer.write(b"a" * 65_536)
+                await writer.drain()
+                taken += 65_536
+                await asyncio.sleep(0)
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    return taken
+
+
+@pytest.mark.parametrize("begun", UNENDING.values(), ids=UNENDING.keys())
+async def test_no_server_takes_in_a_head_that_does_not_end(
+    control: Control, clickhouse_server: ClickHouseProcess, begun: bytes
+) -> None:
+    health = HealthServer("127.0.0.1", 0, lambda: (True, ""))
+    await health.start()
+    ports = [int(one.url.rsplit(":", 1)[1]) for one in control.services.values()]
+    for port in (*ports, clickhouse_server.port, health.port):
+        # The kernel's buffers on both sides take some megabytes more than the server does.
+        assert await endless(port, begun) < 32 << 20
+    await health.stop()
+
+
+async def test_many_slow_clients_keep_nobody_out_and_are_closed(
+    control: Control, clickhouse_server: ClickHouseProcess
+) -> None:
+    """At the real processes, with the times that they are shipped with."""
+    ports = {name: int(one.url.rsplit(":", 1)[1]) for name, one in control.services.items()}
+    ports["clickhouse"] = clickhouse_server.port
+    held = {
+        name: [await asyncio.open_connection("127.0.0.1", port) for _ in range(SLOW)] for name, port in ports.items()
+    }
+    beginnings = (
+        b"",
+        b"GET /health/live HTTP/1.1\r\nX: ",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+    )
+    for name, connections in held.items():
+        # ClickHouse refuses a stranger before the body: what is left then is an idle connection.
+        kinds = beginnings[:2] if name == "clickhouse" else beginnings
+        for number, (_, writer) in enumerate(connections):
+            writer.write(kinds[number % len(kinds)])
+    async with httpx.AsyncClient(timeout=60) as client:
+        for name, port in ports.items():
+            answer = await client.get(f"http://127.0.0.1:{port}/health/live")
+            assert answer.status_code == 200, name
+    await asyncio.gather(*(until_closed(reader, writer) for all_ in held.values() for reader, writer in all_))
+
+
+async def until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(WITHIN_S):
+        try:
+            await reader.read()
+        except ConnectionResetError:
+            pass
+        finally:
+            writer.close()
