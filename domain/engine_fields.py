@@ -195,6 +195,7 @@ COMPLETION_FIELDS: Mapping[str, EngineField] = _SHARED | {
 }
 
 _NO_LIMITS = FieldLimits()
+_CONSTRAINTS = frozenset({"regex", "ebnf", "json_schema"})
 _ContentCheck = Callable[[object, FieldLimits], str | None]
 
 
@@ -238,6 +239,8 @@ def _contradiction(body: Mapping[str, object]) -> FieldRefusal | None:
     """What is right alone and wrong together."""
     if body.get("top_k") == 0:
         return FieldRefusal("top_k", "'top_k' must be -1 (off) or at least 1.")
+    if _CONSTRAINTS.isdisjoint(body):
+        return None
     constraints = [name for name in ("regex", "ebnf", "json_schema") if body.get(name)]
     if len(constraints) > 1:
         return FieldRefusal(constraints[1], f"Only one of {' and '.join(constraints)} can be given.")

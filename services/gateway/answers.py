@@ -265,6 +265,15 @@ def head(
     ).encode("latin-1")
 
 
+_WHOLE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n%b\r\n"
+
+
+def whole_answer(body: bytes, request_id: str, *, keep_alive: bool) -> bytes:
+    """Head and body of an engine's answer. What most requests get, so its head is not put together anew."""
+    connection = b"" if keep_alive else b"connection: close\r\n"
+    return _WHOLE_HEAD % (len(body), request_id.encode(), connection) + body
+
+
 def refusal_answer(refusal: Refusal, *, keep_alive: bool, request_id: str | None = None) -> bytes:
     """Head and body of a refusal."""
     body = refusal.envelope()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from os import urandom
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
     from services.gateway.server import Gateway
 
 
+_ID_BYTES = 16
+_IDS_AT_ONCE = 256
+
+
+def _drawn_ids() -> Iterator[str]:
+    """Request ids for ever; the kernel is asked for many at once."""
+    while True:
+        drawn = urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
+        for start in range(0, len(drawn), 2 * _ID_BYTES):
+            yield f"cmp-{drawn[start : start + 2 * _ID_BYTES]}"
+
+
+_request_ids = _drawn_ids()
+
+
 def begin(gateway: Gateway, connection: ClientConnection, request: Request, endpoint: Endpoint) -> None:
     """Dispatch the request, or answer it with the reason why not."""
     try:
@@ -30,7 +46,7 @@ def begin(gateway: Gateway, connection: ClientConnection, request: Request, endp
         connection.write(answers.refusal_answer(refusal, keep_alive=request.keep_alive))
         connection.answered(request, keep_alive=True)
         return
-    meter = Meter(f"cmp-{urandom(16).hex()}", request, endpoint, caller, gateway.id)
+    meter = Meter(next(_request_ids), request, endpoint, caller, gateway.id)
     try:
         body, instance = _admitted(gateway, request, meter)
     except Refusal as refusal:

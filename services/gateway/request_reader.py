@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from services.gateway.server import Gateway
 
 _BETWEEN, _HEAD, _BODY = "between", "head", "body"
+_READ_HEADERS = frozenset({b"authorization", b"host", b"content-length", b"expect", b"x-request-id"})
 EARLY_BYTES = 65_536
 """A body above this (or of unknown length) is not taken in from a caller without a key that counts."""
 
@@ -39,6 +40,7 @@ class RequestReader:
         "_body_bytes",
         "_gateway",
         "_head_bytes",
+        "_head_bytes_max",
         "_parser",
         "_parts",
         "_request",
@@ -55,6 +57,7 @@ class RequestReader:
         self._parts: list[bytes] = []
         self._state = _BETWEEN
         self._head_bytes = 0
+        self._head_bytes_max = gateway.settings.header_bytes_max
         self._body_bytes = 0
         self.discarding = False
 
@@ -76,7 +79,7 @@ class RequestReader:
         if self._state is _HEAD:
             # What was read of a head that is not complete yet, so that one endless line is bounded too.
             self._head_bytes += len(data)
-            if self._head_bytes > 2 * self._gateway.settings.header_bytes_max:
+            if self._head_bytes > 2 * self._head_bytes_max:
                 self._head_too_large()
 
     def too_slow(self) -> None:
@@ -110,14 +113,8 @@ class RequestReader:
         self._sink.request_unread(request)
 
     def _head_too_large(self) -> None:
-        limit = self._gateway.settings.header_bytes_max
-        text = f"The request's headers are larger than {limit} bytes. Send fewer or shorter ones."
+        text = f"The request's headers are larger than {self._head_bytes_max} bytes. Send fewer or shorter ones."
         self._stop(Refusal(431, text))
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._gateway.settings.header_bytes_max:
-            self._head_too_large()
 
     # -- httptools -------------------------------------------------------------------------------------------------
 
@@ -131,14 +128,20 @@ class RequestReader:
     def on_url(self, url: bytes) -> None:
         if self._request is not None:
             self._request.target += url  # it may come in pieces
-            self._count_head(len(url))
+            self._head_bytes += len(url)
+            if self._head_bytes > self._head_bytes_max:
+                self._head_too_large()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self._request
         if request is None or self._state is not _HEAD:
             return  # a trailer: nothing here is decided by one
-        self._count_head(len(name) + len(value) + 4)
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes > self._head_bytes_max:
+            self._head_too_large()
         name = name.lower()
+        if name not in _READ_HEADERS:
+            return
         if name == b"authorization":
             request.authorization = value
         elif name == b"host":

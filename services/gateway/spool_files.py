@@ -25,7 +25,7 @@ from schemas.usage import BillingMode, Endpoint, TokensUsed
 _HEADER = struct.Struct("<II")
 HEADER_BYTES = _HEADER.size
 RECORD_BYTES_MAX = 1 << 20
-_INTENT, _END = b"I", b"E"
+INTENT, END = b"I", b"E"
 _SEGMENT = re.compile(r"\d{12}\.spool")
 LOCK_NAME = "lock"
 USAGE_SOURCE = "/hydra/gateway"
@@ -69,22 +69,27 @@ def _record(payload: bytes) -> bytes:
 
 
 def intent_record(intent: Intent) -> bytes:
-    return _record(_INTENT + _intent_encoder.encode(intent))
+    return _record(INTENT + _intent_encoder.encode(intent))
 
 
 def end_record(request_id: str, account: str, event: bytes) -> bytes:
-    return _record(b"%b%b %b %b" % (_END, request_id.encode(), account.encode(), event))
+    return _record(b"%b%b %b %b" % (END, request_id.encode(), account.encode(), event))
 
 
 def parsed(payload: bytes) -> Intent | End:
     """Raises ValueError (msgspec's errors are of that class) where the payload is none of ours."""
     kind = payload[:1]
-    if kind == _INTENT:
+    if kind == INTENT:
         return _intent_decoder.decode(payload[1:])
-    if kind == _END:
-        request_id, account, event = payload[1:].split(b" ", 2)
-        return End(request_id.decode(), account.decode(), event)
+    if kind == END:
+        return end_of(payload)
     raise ValueError(f"unknown kind of spool record {kind!r}")
+
+
+def end_of(payload: bytes) -> End:
+    """The end in a payload of that kind. Raises ValueError where it is none."""
+    request_id, account, event = payload[1:].split(b" ", 2)
+    return End(request_id.decode(), account.decode(), event)
 
 
 def payloads(data: bytes, offset: int = 0) -> Iterator[tuple[bytes, int]]:

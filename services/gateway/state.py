@@ -52,6 +52,7 @@ class PlatformState:
         self._confirmed: float | None = None
         self._confirmed_wall: float | None = None
         self._from_snapshot = False
+        self._were_caught_up = False
         self.degraded = False
 
     @property
@@ -63,7 +64,9 @@ class PlatformState:
         return self._from_snapshot or self._caught_up()
 
     def _caught_up(self) -> bool:
-        return all(topic.caught_up.is_set() for topic in self._topics)
+        # Once is for ever, and every request asks.
+        self._were_caught_up = self._were_caught_up or all(topic.caught_up.is_set() for topic in self._topics)
+        return self._were_caught_up
 
     def age_s(self) -> float:
         """Seconds since all topics were last known to be read to their ends."""
