@@ -86,8 +86,8 @@ async def measure() -> dict[str, float]:
                     figures = await _loaded(subject, cell)
                     if turn:  # the first round warms all up
                         subject.found.setdefault(cell.name, []).append(figures)
-    print(" " * 60, end="\r")
-    return _medians(subjects)
+    print(" " * 60, end="\r", flush=True)
+    return medians_and_ratios(subjects)
 
 
 async def _loaded(subject: Subject, cell: Cell) -> dict[str, float]:
@@ -109,7 +109,12 @@ async def _loaded(subject: Subject, cell: Cell) -> dict[str, float]:
     return figures
 
 
-def _medians(subjects: list[Subject]) -> dict[str, float]:
+def medians_and_ratios(subjects: list[Subject]) -> dict[str, float]:
+    """By cell: each subject's medians over the rounds, times beyond `direct`'s, and ratios of the gateway to a peer.
+
+    Ratios are taken round by round, as the machine's speed may drift. That of CPU, turned over, is also that of the
+    requests per second of a saturated core; that of rates is what was seen, where load and upstream share the rest.
+    """
     medians = {
         subject.name: {
             cell: {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
@@ -126,16 +131,13 @@ def _medians(subjects: list[Subject]) -> dict[str, float]:
                     result[f"{cell.name}_{subject}_added_{name}"] = value - direct[cell.name][name]
                 else:
                     result[f"{cell.name}_{subject}_{name}"] = value
+        found = {subject.name: subject.found[cell.name] for subject in subjects}
         for peer in ("nginx", "litellm"):
-            ratios = _round_ratios(subjects, cell.name, "gateway", peer)
-            result[f"{cell.name}_cpu_ratio_gateway_to_{peer}"] = statistics.median(ratios)
+            for ratio, figure in (("cpu", "cpu_ms"), ("rate", "per_s")):
+                pairs = zip(found["gateway"], found[peer], strict=True)
+                value = statistics.median(ours[figure] / theirs[figure] for ours, theirs in pairs)
+                result[f"{cell.name}_{ratio}_ratio_gateway_to_{peer}"] = value
     return result
-
-
-def _round_ratios(subjects: list[Subject], cell: str, ours: str, peer: str) -> Iterator[float]:
-    """CPU per item of one to the other's, round by round: the machine's speed may drift from round to round."""
-    found = {subject.name: subject.found[cell] for subject in subjects}
-    return (a["cpu_ms"] / b["cpu_ms"] for a, b in zip(found[ours], found[peer], strict=True))
 
 
 @contextmanager
