@@ -266,6 +266,7 @@ class Exchange:
             answer = answers.refusal_answer(
                 refusal, keep_alive=self._request.keep_alive, request_id=self._meter.request_id
             )
+        self._meter.tell_failure(outcome, status, refusal.code)
         self._done(outcome, status, self._usage_seen(), answer=answer, error_code=refusal.code)
 
     def _done(

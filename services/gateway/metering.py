@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from datetime import datetime, timedelta
 
@@ -11,6 +12,8 @@ from schemas.usage import Attempt, Endpoint, TokensUsed, UsageOutcome
 from services.gateway.models import Caller, Instance, Request, Service
 from services.gateway.spool_files import Intent, usage_event
 from services.gateway.stream_usage import Usage
+
+logger = logging.getLogger(__name__)
 
 _DOUBT = timedelta(seconds=DOUBT_S)
 
@@ -86,6 +89,23 @@ class Meter:
             self.instance.epoch,
             self.client_request_id,
             self.gateway,
+        )
+
+    def tell_failure(self, outcome: UsageOutcome, status: int, code: str) -> None:
+        """Log a request that the platform or an engine failed, so that its id leads to the instance."""
+        if outcome == "engine_refused" and status < 500:
+            return  # the request was wrong
+        logger.warning(
+            "request failed",
+            extra={
+                "request_id": self.request_id,
+                "account": self.caller.account,
+                "instance": self.instance.id if self.instance is not None else None,
+                "attempts": len(self.attempts) + 1,
+                "outcome": outcome,
+                "status": status,
+                "code": code,
+            },
         )
 
     def event(
