@@ -154,6 +154,8 @@ class Spool:
             logger.error("spool write failed", extra={"cause": error.strerror})
         if count == len(data):
             return True
+        if count:
+            logger.error("spool write fell short", extra={"written": count, "bytes": len(data)})
         self.write_failures += 1
         try:
             os.ftruncate(segment.handle, segment.size)

@@ -64,6 +64,12 @@ def kill_engine(platform: Platform, instance: str) -> None:
     os.killpg(wait_until(engine, f"{instance} has an engine", BACK_WITHIN_S), signal.SIGKILL)
 
 
+def engines(platform: Platform) -> list[int]:
+    """The process groups of all engines that run, by the agents' own records."""
+    records = [json.loads(path.read_text()) for path in sorted((platform.home / "worker").glob("**/i-*.json"))]
+    return [record["process"]["pid"] for record in records if record.get("process") is not None]
+
+
 def stop_for(platform: Platform, name: str, seconds: float) -> None:
     """SIGSTOP, and SIGCONT after so long: a process that stands still and does not know it."""
     pid = pid_of(platform, name)
