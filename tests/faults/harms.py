@@ -50,7 +50,8 @@ def pid_of(platform: Platform, name: str) -> int:
 
 def kill(platform: Platform, name: str) -> None:
     """kill -9 of one process of the platform."""
-    os.kill(pid_of(platform, name), signal.SIGKILL)
+    with suppress(ProcessLookupError):  # another harm was quicker
+        os.kill(pid_of(platform, name), signal.SIGKILL)
 
 
 def kill_engine(platform: Platform, instance: str) -> None:
@@ -73,11 +74,11 @@ def engines(platform: Platform) -> list[int]:
 def stop_for(platform: Platform, name: str, seconds: float) -> None:
     """SIGSTOP, and SIGCONT after so long: a process that stands still and does not know it."""
     pid = pid_of(platform, name)
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        time.sleep(seconds)
-    finally:
-        with suppress(ProcessLookupError):  # killed while it stood still
+    with suppress(ProcessLookupError):  # killed before, or while it stood still
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            time.sleep(seconds)
+        finally:
             os.kill(pid, signal.SIGCONT)
 
 
