@@ -8,11 +8,11 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test check bench e2e sglang lock clean set-up set-up-dev set-up-engine
+.PHONY: help demo up down test check bench e2e compose-test sglang lock clean set-up set-up-dev set-up-engine
 
 help: ## show what can be done here
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
-		awk -F '\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+		awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 demo: set-up set-up-engine ## play the main job on a platform of its own, from request to bill (ENGINE=simulated|sglang)
 	@HYDRA_ENGINE=$(ENGINE) ./hydra demo
@@ -39,6 +39,9 @@ bench: set-up-dev ## measure, and keep the numbers in benchmarks/
 
 e2e: set-up-dev ## the long runs, within 80 minutes (PARTS="soak bill faults outages compose")
 	@$(RUN) -m tests.e2e $(PARTS)
+
+compose-test: set-up-dev ## play the main job on `docker compose up`, kill Kafka and the gateway, compare the bill
+	@$(RUN) -m pytest -q -s -x -o timeout=1400 tests/compose/test_compose_file_on_an_engine.py
 
 sglang: set-up ## set SGLang up on the CPU, in an environment of its own
 	@$(RUN) -m runner.sglang_setup

@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> int:
         print(f"container: expected one of {', '.join(each.name for each in PROCESSES)}", file=sys.stderr)
         return EXIT_USAGE
     HALTED.unlink(missing_ok=True)
-    first = FirstProcess(process, with_node_folder(process, addressed(process, os.environ)))
+    environment, _claim = with_node_folder(process, addressed(process, os.environ))
+    first = FirstProcess(process, environment)
     code = first.run()
     if code == EXIT_STOP_ON_PURPOSE and not first.asked_to_end:
         first.stay_halted()

@@ -34,30 +34,34 @@ def addressed(process: Process, environment: Mapping[str, str]) -> dict[str, str
     return {process.host_setting: listen_address(process), **environment}
 
 
-def with_node_folder(process: Process, environment: Mapping[str, str]) -> dict[str, str]:
-    """For the node agent: with a folder of its own among those in the nodes' volume, unless that is set."""
-    if process.kind != "agent" or NODE_FOLDER_SETTING in environment:
-        return dict(environment)
-    return {**environment, NODE_FOLDER_SETTING: str(free_node_folder(Path(environment["HYDRA_HOME"]) / "nodes"))}
+class NodeClaim:
+    """One of the folders `node-1`, `node-2` ... of the nodes' volume, this container's until its first process ends.
 
-
-def free_node_folder(root: Path) -> Path:
-    """The first of `node-1`, `node-2` ... whose lock no agent holds.
-
-    So a container that replaces another becomes the same node, and its instances start again where they were. Two that
-    take the same at once are no harm: the agent's own lock lets one in, the other ends and looks again.
+    So a container that replaces another becomes the same node, and its instances start again where they were.
     """
-    for number in itertools.count(1):
-        folder = root / f"node-{number}"
-        try:
-            handle = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return folder
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return folder
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(handle)
-    raise AssertionError("counting ends nowhere")
+
+    def __init__(self, root: Path) -> None:
+        for number in itertools.count(1):
+            self.folder = root / f"node-{number}"
+            # Beside the folder, not in it: the agent makes that, and has a lock of its own there.
+            handle = os.open(self.folder.with_suffix(".claim"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                continue
+            # Kept open: the kernel lets go of it when this process is gone, however it ends.
+            self._handle = handle
+            return
+
+    def release(self) -> None:
+        """Give the folder free for another container."""
+        os.close(self._handle)
+
+
+def with_node_folder(process: Process, environment: Mapping[str, str]) -> tuple[dict[str, str], NodeClaim | None]:
+    """For the node agent: with a folder of its own, which the claim keeps, unless one is set."""
+    if process.kind != "agent" or NODE_FOLDER_SETTING in environment:
+        return dict(environment), None
+    claim = NodeClaim(Path(environment["HYDRA_HOME"]) / "nodes")
+    return {**environment, NODE_FOLDER_SETTING: str(claim.folder)}, claim

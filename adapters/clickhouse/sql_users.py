@@ -105,6 +105,8 @@ async def make_sql_users(
 async def _made(address: ClickHouseAddress, analyst: Reader, billing: Reader) -> str:
     admin = ClickHouse(address, connections_max=1)
     try:
+        # On a new server this may come before the warehouse, whose migrations want the same.
+        await admin.create_database()
         hindrance = await _hindrance(admin)
         wanted = statements_for(analyst, address.database) + statements_for(billing, address.database)
         for statement in () if hindrance else wanted:

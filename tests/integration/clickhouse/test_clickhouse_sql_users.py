@@ -83,6 +83,14 @@ async def test_a_server_that_has_just_started_is_asked_again(
         await make_sql_users(where, *who, attempts_max=2, pause_s=0.01)
 
 
+async def test_a_new_server_has_the_database_afterwards(
+    server: ServerWithUsers, clickhouse_server: ClickHouseProcess
+) -> None:
+    """The warehouse's migrations may not have run yet."""
+    new = replace(address(server.url, clickhouse_server), database="not_there_yet")
+    assert await make_sql_users(new, *readers(clickhouse_server), attempts_max=1) == "analyst: SQL user on the server"
+
+
 @pytest.mark.parametrize(
     ("stores", "refusals", "said"),
     [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from runner import container_place
-from runner.container_place import addressed, free_node_folder, with_node_folder
+from runner.container_place import NodeClaim, addressed, with_node_folder
 from runner.processes import PROCESSES
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,17 +119,23 @@ def test_processes_listen_everywhere_but_the_agent_where_others_find_its_engines
     assert addressed(BY_NAME["topics"], {}) == {}
 
 
-def test_a_node_takes_the_first_folder_that_no_agent_holds(tmp_path: Path) -> None:
-    assert free_node_folder(tmp_path) == tmp_path / "node-1"
-    for name in ("node-1", "node-2"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "lock").touch()
-    with (tmp_path / "node-1" / "lock").open("r+") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        assert free_node_folder(tmp_path) == tmp_path / "node-2"
-    assert free_node_folder(tmp_path) == tmp_path / "node-1"
-    set_already = {"HYDRA_WORKER_FOLDER": "/x", "HYDRA_HOME": str(tmp_path)}
-    assert with_node_folder(BY_NAME["worker"], set_already)["HYDRA_WORKER_FOLDER"] == "/x"
+def test_a_node_takes_the_first_folder_that_no_container_has_claimed(tmp_path: Path) -> None:
+    one, two = NodeClaim(tmp_path), NodeClaim(tmp_path)
+    assert (one.folder, two.folder) == (tmp_path / "node-1", tmp_path / "node-2")
+    one.release()
+    again = NodeClaim(tmp_path)
+    assert again.folder == tmp_path / "node-1"
+    for claim in (again, two):
+        claim.release()
+
+
+def test_the_agent_is_told_its_folder_unless_one_is_set(tmp_path: Path) -> None:
+    (tmp_path / "nodes").mkdir()
+    told, claim = with_node_folder(BY_NAME["worker"], {"HYDRA_HOME": str(tmp_path)})
+    assert claim is not None and told["HYDRA_WORKER_FOLDER"] == str(tmp_path / "nodes" / "node-1")
+    claim.release()
+    for process, environment in ((BY_NAME["worker"], {"HYDRA_WORKER_FOLDER": "/x"}), (BY_NAME["gateway"], {})):
+        assert with_node_folder(process, environment) == (environment, None)
 
 
 def test_the_probe_tells_ready_from_not_ready_and_from_halted(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Customers' requests by OpenAI's own client, until they are told to stop, and what each client saw."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI
+
+from tests.faults.load import Sent
+
+PAUSE_AFTER_FAILURE_S = 0.3
+ANSWER_WITHIN_S = 60.0
+TOKENS_MAX = 120
+
+
+class OfficialLoad:
+    """`at_once` clients of one customer, one request after the other, half of them streamed.
+
+    Nothing is tried again, so each call is one request. `sent` holds them all, answered or not.
+    """
+
+    def __init__(self, url: str, key: str, account: str, models: list[str], *, seed: int, at_once: int = 8) -> None:
+        self.account = account
+        self.sent: list[Sent] = []
+        self._url, self._key, self._models = url, key, models
+        self._random = random.Random(seed)
+        self._at_once = at_once
+        self._stop = threading.Event()
+
+    def answered(self) -> int:
+        """Requests answered in full so far."""
+        return sum(sent.whole and sent.status == 200 for sent in list(self.sent))
+
+    def seen(self) -> Counter[str]:
+        """How many requests ended how."""
+        return Counter(
+            "no answer" if sent.status is None else f"{sent.status}" + ("" if sent.whole else " broken off")
+            for sent in list(self.sent)
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Load runs in a thread of its own; what was sent last is waited for. Raises what broke the load itself."""
+        broken: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                asyncio.run(self._run())
+            except BaseException as error:  # carried to the thread that waits
+                broken.append(error)
+
+        thread = threading.Thread(target=run, name="load", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+        if broken:
+            raise broken[0]
+
+    async def _run(self) -> None:
+        async with AsyncOpenAI(
+            base_url=f"{self._url}/v1", api_key=self._key, max_retries=0, timeout=ANSWER_WITHIN_S
+        ) as client:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._at_once):
+                    group.create_task(self._one_after_the_other(client))
+
+    async def _one_after_the_other(self, client: AsyncOpenAI) -> None:
+        while not self._stop.is_set():
+            sent = Sent(f"load-{self._random.getrandbits(64):016x}", self.account, self._random.choice(self._models))
+            self.sent.append(sent)
+            try:
+                await (self._streamed if self._random.random() < 0.5 else self._whole)(client, sent)
+            except APIStatusError as refused:
+                sent.status, sent.whole = refused.status_code, True
+                sent.id = refused.response.headers.get("x-request-id")
+            except APIConnectionError:
+                await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+            except Exception as error:
+                # A stream that broke off: the client passes on whatever its transport raised.
+                if not type(error).__module__.startswith(("httpx", "openai")):
+                    raise
+
+    async def _whole(self, client: AsyncOpenAI, sent: Sent) -> None:
+        answer = await client.chat.completions.with_raw_response.create(
+            model=sent.model,
+            max_tokens=self._random.randint(1, TOKENS_MAX),
+            messages=[{"role": "user", "content": "word " * self._random.randint(1, 30)}],
+            extra_headers={"x-request-id": sent.client_id},
+        )
+        sent.status, sent.id = answer.status_code, answer.headers.get("x-request-id")
+        usage = answer.parse().usage
+        assert usage is not None
+        sent.usage, sent.whole = (usage.prompt_tokens, usage.completion_tokens), True
+
+    async def _streamed(self, client: AsyncOpenAI, sent: Sent) -> None:
+        answer = await client.chat.completions.with_raw_response.create(
+            model=sent.model,
+            max_tokens=self._random.randint(1, TOKENS_MAX),
+            messages=[{"role": "user", "content": "word " * self._random.randint(1, 30)}],
+            stream=True,
+            stream_options={"include_usage": True},
+            extra_headers={"x-request-id": sent.client_id},
+        )
+        sent.status, sent.id = answer.status_code, answer.headers.get("x-request-id")
+        usage = None
+        async for chunk in answer.parse():
+            usage = chunk.usage or usage
+        # Only now: what a stream tells that breaks off is not recorded.
+        assert usage is not None
+        sent.usage, sent.whole = (usage.prompt_tokens, usage.completion_tokens), True

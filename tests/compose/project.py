@@ -1,0 +1,145 @@
+"""One run of the compose file under a name of its own, on free ports: started, asked, harmed, taken down."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.servers.platform import ROOT, wait_until
+from tests.servers.ports import free_port
+
+FILES = ("docker-compose.yml", "tests/compose/ledgers.yml")
+PUBLISHED = ("gateway", "accounts", "lifecycle", "billing")
+NODES = "/var/lib/hydra/nodes"
+
+BUILD_WITHIN_S = 900.0
+UP_WITHIN_S = 360.0
+DOWN_WITHIN_S = 240.0
+ANSWER_WITHIN_S = 120.0
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(f"compose-test {time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+class ComposeProject:
+    """Everything of it carries `name`, and so does the image that it builds."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.image = f"{name}:test"
+        self.ports = {service: free_port() for service in PUBLISHED}
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA_", "KAFKA_"))}
+        self.environment |= {f"HYDRA_{service.upper()}_PORT": str(port) for service, port in self.ports.items()}
+        # No settings of whoever works in this checkout.
+        self.environment |= {"HYDRA_IMAGE": self.image, "HYDRA_SETTINGS_FILE": "tests/compose/none.env"}
+
+    def url(self, service: str) -> str:
+        """Where a published service is reached from this machine."""
+        return f"http://127.0.0.1:{self.ports[service]}"
+
+    def docker(self, *words: str, check: bool = True, within_s: float = ANSWER_WITHIN_S) -> str:
+        """What `docker WORDS` printed; with `check` a failure fails the test with what it said."""
+        done = subprocess.run(
+            ["docker", *words],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=within_s,
+            check=False,
+        )
+        said = f"docker {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+        assert not check or done.returncode == 0, said
+        return done.stdout
+
+    def compose(self, *words: str, check: bool = True, within_s: float = ANSWER_WITHIN_S) -> str:
+        """As `docker`, for this project."""
+        files = [word for file in FILES for word in ("--file", file)]
+        words = ("compose", "--progress", "quiet", "--project-name", self.name, *files, *words)
+        return self.docker(*words, check=check, within_s=within_s)
+
+    def start(self, *options: str) -> None:
+        """Builds the image and brings everything up, ready."""
+        say("building the image")
+        self.compose("build", within_s=BUILD_WITHIN_S)
+        say("starting ClickHouse, and the step that makes its users")
+        self.compose("up", "analyst", within_s=UP_WITHIN_S)
+        if "no analyst:" in self.compose("logs", "analyst"):
+            say("this ClickHouse has no SQL users: billing reads as its owner")
+            self.environment["HYDRA_BILLING_CLICKHOUSE_USER"] = "hydra"
+        say("starting everything else")
+        try:
+            self.compose("up", "--detach", "--wait", *options, within_s=UP_WITHIN_S)
+        except AssertionError:
+            print(self.compose("ps", "--all", check=False), self.compose("logs", "--tail", "20", check=False))
+            raise
+
+    def stop(self) -> None:
+        """Takes everything down, with what it has stored and the image."""
+        self.compose("down", "--volumes", "--remove-orphans", check=False, within_s=DOWN_WITHIN_S)
+        self.docker("image", "rm", self.image, check=False)
+
+    def left(self) -> dict[str, list[str]]:
+        """Whatever is still there, by kind."""
+        ours = f"label=com.docker.compose.project={self.name}"
+        asked = {
+            "containers": ("ps", "--all", "--quiet", "--filter", ours),
+            "volumes": ("volume", "ls", "--quiet", "--filter", ours),
+            "networks": ("network", "ls", "--quiet", "--filter", ours),
+            "images": ("image", "ls", "--quiet", self.image),
+        }
+        return {kind: found for kind, words in asked.items() if (found := self.docker(*words).split())}
+
+    def containers(self, *services: str) -> list[dict[str, Any]]:
+        """What `docker inspect` says of the containers of these services; of all where none is named."""
+        names = self.compose("ps", "--all", "--quiet", *services).split()
+        found: list[dict[str, Any]] = json.loads(self.docker("inspect", *names))
+        return found
+
+    def hydra(self, *words: str) -> Any:
+        """`hydra WORDS --json` in a container that has the operator's token, decoded."""
+        return json.loads(self.compose("exec", "-T", "accounts", "hydra", *words, "--json"))
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """As the owner of the database, in ClickHouse's own container."""
+        client = 'clickhouse-client --user hydra --password "$(cat /run/handed/password)" --query "$0"'
+        query = f"{query} SETTINGS output_format_json_quote_decimals = 1 FORMAT JSON"
+        answer = json.loads(self.compose("exec", "-T", "clickhouse", "sh", "-c", client, query))
+        rows: list[dict[str, Any]] = answer["data"]
+        return rows
+
+    def python(self, service: str, code: str) -> str:
+        """What this code prints in a container of a service."""
+        return self.compose("exec", "-T", service, "python", "-c", code)
+
+    def kill(self, service: str) -> None:
+        """kill -9 of a container's first process, as a crash would, and wait until Docker has it in order again.
+
+        `docker kill` would count as the operator's wish, upon which nothing is restarted. So another container does it,
+        which sees the machine's processes: whoever may use Docker may run this test.
+        """
+        before = self.containers(service)[0]
+        pid, restarts = before["State"]["Pid"], before["RestartCount"]
+        words = ("--pid=host", "--network=none", "--user=0:0", "--cap-drop=ALL", "--cap-add=KILL", "--entrypoint=sh")
+        self.docker("run", "--rm", *words, self.image, "-c", f"kill -9 {pid}")
+
+        def back() -> bool:
+            now = json.loads(self.docker("inspect", before["Id"]))[0]
+            return bool(now["RestartCount"] > restarts and now["State"]["Health"]["Status"] == "healthy")
+
+        wait_until(back, f"{service} is healthy again", 180, 0.5)
+
+    def copy_truth(self, home: Path) -> None:
+        """What engines and agents wrote down by themselves, as tests/faults/truth.py looks for it."""
+        shutil.rmtree(home / "worker", ignore_errors=True)
+        shutil.rmtree(home / "ledgers", ignore_errors=True)
+        self.compose("cp", "--index", "1", f"node:{NODES}/.", str(home / "worker"))
+        (home / "worker" / "ledgers").rename(home / "ledgers")

@@ -1,0 +1,174 @@
+"""The compose file as a stranger starts it: the main job from outside, harm in the middle, and nothing left behind.
+
+In the order of the file: each test goes on where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+
+from runner.processes import PROCESSES
+from tests.compose.books import compare
+from tests.compose.load import OfficialLoad
+from tests.compose.project import ComposeProject, say
+from tests.servers.platform import wait_until
+
+SHARED = "public/deepseek-r1"
+NODES = 2
+ANSWERS_BETWEEN_HARMS = 60
+SEED = 20261121
+STEPS = {process.name for process in PROCESSES if process.kind == "step"} | {"secrets"}
+ANOTHERS_IMAGE = {"kafka", "clickhouse"}
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[ComposeProject]:
+    project = ComposeProject(f"hydra-compose-test-{os.getpid()}")
+    try:
+        project.start("--scale", f"node={NODES}")
+        yield project
+    finally:
+        if project.left():
+            say("taking it down")
+            project.stop()
+
+
+@dataclass(frozen=True)
+class Customer:
+    """An account with a key and an own service that is ready."""
+
+    account: str
+    key: str = field(repr=False)
+
+    @property
+    def own(self) -> str:
+        return f"{self.account}/test"
+
+
+def new_customer(project: ComposeProject, name: str) -> Customer:
+    """As the operator makes one, with the command in a container."""
+    account = project.hydra("account", "create", name)["id"]
+    key = project.hydra("key", "create", "--account", account)["key"]
+    project.hydra("service", "deploy", "test", "--model", "qwen2.5-7b-instruct", "--account", account)
+
+    def ready() -> bool:
+        shown = [
+            project.hydra("service", "show", service, "--account", of)
+            for service, of in (("test", account), ("deepseek-r1", "public"))
+        ]
+        return all(service["ready"] == service["replicas"] > 0 for service in shown)
+
+    wait_until(ready, "the own service and the shared model are ready", 120, 1.0)
+    return Customer(account, key)
+
+
+@pytest.fixture(scope="module")
+def customer(project: ComposeProject) -> Customer:
+    return new_customer(project, "acme")
+
+
+def test_everything_runs_as_nobody_in_particular(project: ComposeProject) -> None:
+    found = {(of["Config"]["Labels"]["com.docker.compose.service"], of["Name"]): of for of in project.containers()}
+    running = {name for (name, _), container in found.items() if container["State"]["Status"] == "running"}
+    assert running == {of.name for of in PROCESSES if of.kind != "step"} - {"worker"} | {"node"}
+    assert sum(name == "node" for name, _ in found) == NODES
+    for (service, _), container in found.items():
+        if service in STEPS:
+            assert container["State"]["ExitCode"] == 0, service
+            continue
+        assert container["State"]["Health"]["Status"] == "healthy", service
+        assert container["HostConfig"]["ReadonlyRootfs"] or service in ANOTHERS_IMAGE
+        assert container["HostConfig"]["LogConfig"]["Config"]["max-size"], service
+        assert project.compose("exec", "-T", service, "id", "-u").strip() != "0", service
+    assert not [
+        text
+        for container in found.values()
+        for text in container["Config"]["Env"]
+        if "PASSWORD" in text and "PASSWORD_FILE=" not in text
+    ]
+
+
+def test_a_customer_calls_both_ways_to_be_served(project: ComposeProject, customer: Customer) -> None:
+    client = OpenAI(base_url=f"{project.url('gateway')}/v1", api_key=customer.key)
+    assert {SHARED, customer.own} <= {model.id for model in client.models.list()}
+    for model in (SHARED, customer.own):
+        answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello"}])
+        assert answer.model == model and answer.choices[0].message.content
+        assert answer.usage is not None and answer.usage.completion_tokens > 0
+
+
+def test_the_bill_is_the_engines_count_whatever_is_killed(project: ComposeProject, tmp_path: Path) -> None:
+    customer = new_customer(project, "load")
+    load = OfficialLoad(
+        project.url("gateway"), customer.key, customer.account, [SHARED, SHARED, customer.own], seed=SEED
+    )
+
+    def more_answers() -> None:
+        wanted = load.answered() + ANSWERS_BETWEEN_HARMS
+        wait_until(lambda: load.answered() >= wanted, f"{wanted} answers; seen: {load.seen()}", 120)
+
+    with load.running():
+        more_answers()
+        say("killing Kafka")
+        before = load.answered()
+        project.kill("kafka")
+        assert load.answered() > before, "the gateway serves without Kafka"
+        more_answers()
+        say("killing the gateway")
+        project.kill("gateway")
+        more_answers()
+    say(f"{len(load.sent)} requests were sent; clients saw {dict(load.seen())}")
+    project.hydra("service", "delete", "test", "--confirm", "test", "--account", customer.account)
+    compared = compare(project, load, tmp_path)
+    say(compared.line())
+    assert compared.outcomes["gateway_lost"] > 0, "the gateway was killed with requests in its hands"
+    assert compared.billed_tokens > 0 and compared.billed_seconds > 0
+    bill: Any = project.hydra("bill", "--account", customer.account)
+    assert sum(int(line["quantity"]) for line in bill["lines"] if line["meter"] != "instance_seconds") == (
+        compared.billed_tokens
+    )
+
+
+def test_billing_answers_a_customer_from_outside(project: ComposeProject, customer: Customer) -> None:
+    headers = {"Authorization": f"Bearer {customer.key}"}
+
+    def charged() -> list[dict[str, Any]]:
+        answer = httpx.get(f"{project.url('billing')}/v1/bill", headers=headers, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return [line for line in answer.json()["lines"] if line["resource"] == SHARED]
+
+    lines = wait_until(charged, "the shared model on the bill", 60, 1.0)
+    assert {line["meter"] for line in lines} == {"input_tokens", "output_tokens"}
+
+
+def test_a_node_that_is_killed_comes_back_as_itself(project: ComposeProject, customer: Customer) -> None:
+    def nodes() -> set[str]:
+        return {row["node"] for row in project.sql("SELECT DISTINCT node FROM hydra.instance_events WHERE node != ''")}
+
+    before = nodes()
+    say("killing a node")
+    project.kill("node")
+    client = OpenAI(base_url=f"{project.url('gateway')}/v1", api_key=customer.key, max_retries=0)
+
+    def served() -> bool:
+        try:
+            return bool(client.chat.completions.create(model=SHARED, messages=[{"role": "user", "content": "Hello"}]))
+        except Exception:
+            return False
+
+    wait_until(served, "the shared model answers again", 120, 1.0)
+    assert nodes() == before
+
+
+def test_nothing_is_left(project: ComposeProject) -> None:
+    say("taking it down")
+    project.stop()
+    assert project.left() == {}
