@@ -83,10 +83,10 @@ class Exchange:
         self._status = status
         if status != 200 or not self._body.stream:
             return
-        request_id = self._meter.request_id
-        rewrite_id = request_id if self._dispatch.foreign_id else None
-        stream_filter = StreamFilter.of(self._body, rewrite_id, self._gateway.settings.event_bytes_max)
-        self._stream = ClientStream(self._connection, self._request, request_id, stream_filter)
+        own_id = self._meter.request_id
+        rewrite_id = own_id if self._dispatch.foreign_id else None
+        passing = StreamFilter.of(self._body, rewrite_id, self._gateway.settings.event_bytes_max)
+        self._stream = ClientStream(self._connection, self._request, own_id, passing)
 
     def upstream_data(self, data: bytes) -> None:
         if self.finished:
@@ -120,9 +120,8 @@ class Exchange:
             self._gateway.pace.rest(self)
 
     def rest_over(self) -> None:
-        upstream = self._dispatch.upstream
-        if upstream is not None and not self.finished and self._connection.paused_since is None:
-            upstream.resume()
+        if self._dispatch.upstream is not None and self._connection.paused_since is None:
+            self._dispatch.upstream.resume()
 
     def _gather(self, data: bytes) -> None:
         """Hold another piece of an answer that is passed on whole."""
@@ -157,8 +156,7 @@ class Exchange:
             except ValueError:
                 self._fail(answers.engine_failed(), "engine_refused")
                 return
-        extra = f"x-request-id: {self._meter.request_id}\r\n"
-        answer = answers.head(200, len(body), keep_alive=self._request.keep_alive, extra=extra) + body
+        answer = answers.whole_answer(body, self._meter.request_id, keep_alive=self._request.keep_alive)
         self._done("completed", 200, usage, answer=answer)
 
     def _stream_complete(self, stream: ClientStream) -> None:
@@ -297,6 +295,5 @@ class Exchange:
         if answer:
             self._connection.write(answer)
         self._connection.hold_until_sent(self._held_bytes)
-        stream = self._stream
-        closes = stream is not None and stream.begun and stream.closes_connection
+        closes = self._stream is not None and self._stream.begun and self._stream.closes_connection
         self._connection.answered(self._request, keep_alive=not closes)
