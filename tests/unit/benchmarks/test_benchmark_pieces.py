@@ -54,7 +54,8 @@ async def test_a_load_breaks_off_at_an_answer_that_is_none() -> None:
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     with pytest.raises(RuntimeError, match="status 503"):
-        await load.run(load.post("127.0.0.1", port, PATH, b"{}", "key"), 1, 5)
+        async with asyncio.timeout(60):
+            await load.run(load.post("127.0.0.1", port, PATH, b"{}", "key"), 1, 5)
     server.close()
 
 
