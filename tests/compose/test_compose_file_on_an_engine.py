@@ -6,6 +6,7 @@ In the order of the file: each test goes on where the one before it ended.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ ANOTHERS_IMAGE = {"kafka", "clickhouse"}
 @pytest.fixture(scope="module")
 def project() -> Iterator[ComposeProject]:
     project = ComposeProject(f"hydra-compose-test-{os.getpid()}")
+    # Whoever ends this run at its limit of time gets everything taken down too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         project.start("--scale", f"node={NODES}")
         yield project
