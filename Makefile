@@ -8,7 +8,7 @@ LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-h
 	--no-emit-index-url --no-emit-find-links --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test check bench e2e compose-test sglang lock clean set-up set-up-dev set-up-engine
+.PHONY: help demo up down test check bench e2e compose-test sglang sbom licences audit lock clean set-up set-up-dev set-up-engine
 
 help: ## show what can be done here
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | \
@@ -45,6 +45,16 @@ compose-test: set-up-dev ## play the main job on `docker compose up`, kill Kafka
 
 sglang: set-up ## set SGLang up on the CPU, in an environment of its own
 	@$(RUN) -m runner.sglang_setup
+
+sbom: set-up-dev ## list everything that is pinned, in CycloneDX: build/sbom.cdx.json
+	@$(RUN) -m supply_chain.sbom
+
+licences: set-up-dev ## write docs/licences.md from what is installed; fails for one that may not be used
+	@$(RUN) -m supply_chain.licences
+
+audit: set-up-dev ## locks whole, installed as locked, and known flaws where the network allows to ask
+	@$(RUN) -m supply_chain.audit
+	@$(RUN) -m supply_chain.licences --check
 
 lock: ## resolve the locked requirements anew
 	@$(PYTHON) -m runner.setup uv
