@@ -46,6 +46,7 @@ class UsageRow(NamedTuple):
     client_request_id: str
     gateway: str
     arrived_at: datetime
+    time_doubtful: bool = False
 
 
 class InstanceEventRow(NamedTuple):
@@ -205,6 +206,7 @@ def usage_row(event: Event[TokensUsed], arrived_at: datetime) -> UsageRow:
         client_request_id=data.client_request_id or "",
         gateway=data.gateway or "",
         arrived_at=arrived_at,
+        time_doubtful=data.time_doubtful,
     )
 
 

@@ -23,12 +23,13 @@ CREATE OR REPLACE VIEW v_usage
     cached_tokens Nullable(UInt64) COMMENT 'Prompt tokens taken from the cache; NULL: not reported, which is not zero',
     completion_tokens Nullable(UInt64) COMMENT 'Output tokens as the engine reported them; NULL: not reported',
     attempts UInt16 COMMENT 'Dispatches to other instances that did not answer; never billed',
-    arrived_at DateTime64(3, 'UTC') COMMENT 'When the event reached Kafka (UTC)'
+    arrived_at DateTime64(3, 'UTC') COMMENT 'When the event reached Kafka (UTC)',
+    time_doubtful Bool COMMENT 'Whether the gateway''s wall clock was wrong when it gave these times'
 )
 AS SELECT
     account, id, event_time, event_date, toDate(event_time, {{time_zone}}) AS day, received, first_token, key_id,
     access_path, endpoint, streamed, outcome, status, error_code, billing, service_id, model, region, instance,
-    prompt_tokens, cached_tokens, completion_tokens, attempts, arrived_at
+    prompt_tokens, cached_tokens, completion_tokens, attempts, arrived_at, time_doubtful
 FROM usage FINAL
 WHERE id NOT IN (SELECT source_event FROM conflicting_events)
 SETTINGS do_not_merge_across_partitions_select_final = 1
