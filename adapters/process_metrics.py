@@ -14,7 +14,10 @@ from adapters.clock_drift import DRIFT
 
 DISTRIBUTION = "hydra-serving"
 STATE_BAD_RECORDS: Counter[str] = Counter()
-"""By topic: counted by adapters/kafka/state_topic.py, shown here for every kind of process."""
+"""By topic: counted by its readers, shown here for every kind of process.
+
+A reader adds 0 at first, because a series that begins at 1 has not risen, and no alert would see it.
+"""
 
 
 def release() -> str:

@@ -49,6 +49,7 @@ class StateTopic(Generic[State]):
     ) -> None:
         self.states: dict[str, State] = {}
         self.bad_records = 0
+        STATE_BAD_RECORDS[topic.name] += 0
         self._topic = topic
         self._state_type = state_type
         self._on_change = on_change

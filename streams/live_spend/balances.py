@@ -41,6 +41,7 @@ class BalancePublisher:
         self._metrics = metrics
         self._published: dict[str, BalanceStated] = {}
         self._contested: dict[str, int] = {}
+        STATE_BAD_RECORDS[BALANCES.name] += 0
         self._follower = TopicFollower(bootstrap, BALANCES, self._take)
         self.follow = self._follower.run
         self.settled = False

@@ -54,6 +54,7 @@ def live_spend_app(
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_max_poll_records=settings.batch_records_max,
     )
+    STATE_BAD_RECORDS[SPEND.name] += 0
     spend = app.topic(
         SPEND.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
     )

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from runner.processes import PROCESSES
 from tests.servers.prometheus import PrometheusPackage
 
 RULES = Path("config/prometheus/alerts.yml")
+CONFIGURATION = Path("config/prometheus/prometheus.yml")
 UNIT_TESTS = Path("tests/observability/alerts_test.yml")
 
 
@@ -22,7 +24,10 @@ def rules(project_root: Path) -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
 
 
-@pytest.mark.parametrize("words", [("check", "rules", str(RULES)), ("test", "rules", str(UNIT_TESTS))])
+@pytest.mark.parametrize(
+    "words",
+    [("check", "config", str(CONFIGURATION)), ("check", "rules", str(RULES)), ("test", "rules", str(UNIT_TESTS))],
+)
 def test_promtool_accepts_the_rules_and_their_unit_tests(
     prometheus: PrometheusPackage, project_root: Path, words: tuple[str, ...]
 ) -> None:
@@ -30,6 +35,13 @@ def test_promtool_accepts_the_rules_and_their_unit_tests(
         [prometheus.promtool, *words], cwd=project_root, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_process_is_scraped_in_a_job_of_its_name(project_root: Path) -> None:
+    """The rules and the dashboard name processes by their job. The compose file has a ClickHouse server, not ours."""
+    jobs = [job["job_name"] for job in yaml.safe_load((project_root / CONFIGURATION).read_text())["scrape_configs"]]
+    serving = {process.name for process in PROCESSES if process.probe == "http"}
+    assert set(jobs) >= serving - {"clickhouse"} and len(jobs) == len(set(jobs))
 
 
 def test_every_alert_is_seen_to_fire_and_to_be_quiet_on_both_sides(project_root: Path) -> None:

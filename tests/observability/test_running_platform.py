@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.secret_files import ANALYST_PASSWORD
 from schemas import codec
 from schemas.topics import ACCOUNTS, HEARTBEATS, PRICES, USAGE
 from tests.builders.billing_events import usage, usage_event
@@ -122,8 +123,17 @@ def test_the_statements_that_the_page_of_operations_names_run(observed: Observed
     page = (project_root / "docs" / "operations.md").read_text()
     statements = set(re.findall(r'hydra sql "(SELECT [^"]+)"', page))
     assert len(statements) >= 4
+    password = (observed.platform.home / "secrets" / ANALYST_PASSWORD).read_text().strip()
     for statement in statements:
-        observed.platform.run("sql", statement)
+        answer = httpx.post(
+            observed.platform.url("clickhouse"),
+            params={"database": "hydra"},
+            auth=("analyst", password),
+            content=statement,
+            timeout=60,
+            trust_env=False,
+        )
+        assert answer.status_code == 200, (statement, answer.text)
 
 
 def test_what_no_bill_holds_is_seen(observed: Observed) -> None:
