@@ -70,6 +70,8 @@ class BatchConsumer:
         self._session_timeout_ms = session_timeout_ms
         self._stops = stops
         self._consumer: AIOKafkaConsumer | None = None
+        self._waits = False
+        """A batch could not be processed and is tried again: what is missing stays told while it is tried."""
         self._stop_reason: StopOnPurpose | None = None
         self.reason = "Kafka has not answered yet"
         self.committed: dict[tuple[str, int], int] = {}
@@ -155,7 +157,7 @@ class BatchConsumer:
             batches = await self._fetched(consumer)
             if self._stop_reason is not None:
                 raise self._stop_reason
-            if consumer.assignment():
+            if consumer.assignment() and not self._waits:
                 self.reason = ""
             records = [record for batch in batches.values() for record in batch]
             if not records:
@@ -164,13 +166,13 @@ class BatchConsumer:
             try:
                 await self._process(records)
             except Unavailable as error:
-                self.reason = str(error)
+                self._waits, self.reason = True, str(error)
                 logger.warning("batch waits", extra={"group": self._group, "cause": self.reason, "pause_s": pause_s})
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 10.0)
                 self._rewind(consumer, batches)
                 continue
-            pause_s = 1.0
+            pause_s, self._waits = 1.0, False
             await self._commit(consumer, batches)
 
     async def _fetched(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord]]:
@@ -217,6 +219,7 @@ class BatchConsumer:
 
     async def check_assigned(self, consumer: AIOKafkaConsumer, partitions: set[TopicPartition]) -> None:
         """Decide where each newly assigned partition starts; what cannot be decided safely stops the processor."""
+        self._waits = False  # another's now, perhaps
         noted = await self._stops.noted() if self._stops else []
         allowed = to_reread(noted)
         begins = await consumer.beginning_offsets(partitions)

@@ -25,6 +25,7 @@ ORDER BY requests DESC, reason, model, access_path
 LIMIT {rows:UInt32}
 """
 
+ANSWER_WITHIN_S = 10.0
 UNBILLED_ROWS_MAX = 1_000
 """Callers may ask for any number of access paths that do not exist; each is a row."""
 
@@ -65,11 +66,13 @@ class WarehouseWatch:
         told = ""
         while True:
             try:
-                await as_of(self._clickhouse)
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    await as_of(self._clickhouse)
                 self.reason, told = "", ""
-            except Unavailable as error:
+            except (Unavailable, TimeoutError) as error:
                 self.reason = "ClickHouse does not answer billing's questions yet"
-                if str(error) != told:
-                    told = str(error)
+                cause = str(error) or f"no answer within {ANSWER_WITHIN_S:g} s"
+                if cause != told:
+                    told = cause
                     logger.warning("warehouse cannot be read", extra={"cause": told})
             await asyncio.sleep(self._every_s if not self.reason else 1.0)

@@ -28,6 +28,7 @@ from streams.warehouse.writing import Writing
 logger = logging.getLogger(__name__)
 
 PAUSE_S_MAX = 10.0
+ANSWER_WITHIN_S = 10.0
 
 
 class WarehouseStream:
@@ -72,10 +73,13 @@ class WarehouseStream:
             stops=stops,
         )
         self._waits_for = "ClickHouse has not answered yet"
+        self._clickhouse_silent = False
 
     def readiness(self) -> tuple[bool, str]:
         if self._waits_for:
             return False, self._waits_for
+        if self._clickhouse_silent:
+            return False, f"ClickHouse does not answer within {ANSWER_WITHIN_S:g} s"
         return self._consumer.ready, self._consumer.reason
 
     async def lag(self) -> int:
@@ -84,7 +88,9 @@ class WarehouseStream:
     async def run(self) -> None:
         try:
             await self._migrate()
-            await run_together(self._consumer.run(), self._note_idle(), self._count_open_matters())
+            await run_together(
+                self._consumer.run(), self._note_idle(), self._count_open_matters(), self._watch_clickhouse()
+            )
         finally:
             await self._producer.stop()
             await self._clickhouse.close()
@@ -117,6 +123,17 @@ class WarehouseStream:
                 await self._progress.note_idle(await self._consumer.progress(), asked_at)
             except Unavailable as error:
                 logger.info("progress is not noted", extra={"cause": str(error)})
+
+    async def _watch_clickhouse(self) -> None:
+        """One that stands still answers no batch either, but that is known only after the bound of a batch."""
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_WITHIN_S):
+                    await self._clickhouse.ready()
+                self._clickhouse_silent = False
+            except TimeoutError:
+                self._clickhouse_silent = True
+            await asyncio.sleep(self._settings.progress_every_s)
 
     async def _count_open_matters(self) -> None:
         while True:

@@ -84,6 +84,21 @@ async def test_an_unavailable_dependency_brings_the_same_records_again(kafka: st
     assert sorted(seen) == list(range(50))
 
 
+async def test_what_a_batch_waits_for_is_told_while_it_is_tried_again(kafka: str, topic: Topic) -> None:
+    told: list[tuple[bool, str]] = []
+    failures = iter([True, True, True])
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        told.append((consumer.ready, consumer.reason))
+        if next(failures, False):
+            raise Unavailable("the warehouse is away")
+
+    await fill(kafka, topic, range(50))
+    consumer = BatchConsumer(kafka, topic.name, [topic], process, never_written)
+    await run_until(consumer, lambda: consumer.ready and sum(consumer.committed.values()) == 50)
+    assert told[1:4] == [(False, "the warehouse is away")] * 3
+
+
 async def test_nothing_is_committed_when_processing_breaks_off(kafka: str, topic: Topic) -> None:
     async def breaks(records: Sequence[ConsumerRecord]) -> None:
         raise AssertionError("a bug of ours")
