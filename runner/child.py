@@ -120,6 +120,8 @@ class Child:
                 return False
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._retired.wait(), self._pace.ask_while_starting_s)
+        # In this order, or whoever waits for the file to go could still read of the old stop.
+        self._change(state="starting", reason="")
         self._resume_file.unlink(missing_ok=True)
         self._say(f"{self.process.name} is started again, as the operator asked")
         return True

@@ -275,7 +275,9 @@ def test_on_the_local_platform_it_is_shown_by_status_and_goes_on_by_the_command(
     await_order(platform)
     requests_of(platform, customer, 5)
     lost = int(last) - int(first) + 1
-    wait_until(lambda: uncharged(platform, customer) == lost, f"all but the {lost} lost requests are charged")
+    # One that it had in its hands already may have been charged, though its commit came too late.
+    wait_until(lambda: uncharged(platform, customer) <= lost, f"all but the {lost} lost requests are charged")
+    assert 0 < uncharged(platform, customer) <= lost <= 10
     wait_until(lambda: sql(platform, "SELECT * FROM v_gaps"), "analysts see the gap")
     (gap,) = sql(platform, "SELECT process, topic, messages, reason FROM v_gaps")
     assert (gap["process"], gap["topic"], gap["reason"]) == ("token_charges", USAGE.name, "seen in a test")
