@@ -13,7 +13,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 
 from tests.faults.load import Sent
 
-PAUSE_AFTER_FAILURE_S = 0.3
+PAUSE_AFTER_FAILURE_S = 0.5
 ANSWER_WITHIN_S = 60.0
 TOKENS_MAX = 120
 
@@ -24,7 +24,7 @@ class OfficialLoad:
     Nothing is tried again, so each call is one request. `sent` holds them all, answered or not.
     """
 
-    def __init__(self, url: str, key: str, account: str, models: list[str], *, seed: int, at_once: int = 8) -> None:
+    def __init__(self, url: str, key: str, account: str, models: list[str], *, seed: int, at_once: int = 6) -> None:
         self.account = account
         self.sent: list[Sent] = []
         self._url, self._key, self._models = url, key, models
