@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings
 
 from adapters.clickhouse.reader_limits import AnalystSettings
 from adapters.settings import PlatformSettings
+from adapters.tracing import TracingSettings
 from cli.settings import CliSettings
 from runner.processes import PROCESSES
 from runner.settings import RunnerSettings
@@ -91,6 +92,7 @@ def section(title: str, settings: type[BaseSettings]) -> str:
 def document() -> str:
     """The whole page."""
     parts = [HEAD, processes_table() + "\n", section("What all processes share", PlatformSettings)]
+    parts.append(section("Traces (the gateway and the streams)", TracingSettings))
     parts.append(section("The local platform (`hydra up`)", RunnerSettings))
     parts.append(section("The command", CliSettings))
     for process in PROCESSES:

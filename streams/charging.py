@@ -12,6 +12,7 @@ from adapters.clock import Clock
 from adapters.errors import Rejected
 from adapters.kafka.parking import Parker, decoded
 from adapters.kafka.producer import EventProducer
+from adapters.tracing import Traces
 from domain.prices import PriceBook
 from domain.rating import Unratable, charges_id, event_time_of
 from schemas import codec
@@ -22,6 +23,7 @@ from schemas.topics import CHARGES
 from schemas.usage import TokensUsed
 from streams.metrics import StreamMetrics
 from streams.recorded_prices import RecordedPrices
+from streams.spans import Step, spans_of
 
 Data = TypeVar("Data", TokensUsed, InstanceChanged)
 
@@ -46,6 +48,7 @@ class Charging(Generic[Data]):
         parker: Parker,
         clock: Clock,
         metrics: StreamMetrics,
+        traces: Traces | None = None,
     ) -> None:
         self._data_type: type[Data] = data_type
         self._rate: Rate[Data] = rate
@@ -55,10 +58,13 @@ class Charging(Generic[Data]):
         self._parker = parker
         self._clock = clock
         self._metrics = metrics
+        self._traces = traces
 
     async def process(self, records: Sequence[ConsumerRecord]) -> None:
         """Write the charges of every record, or park it, and return once Kafka has all. Raises Unavailable."""
+        began = self._clock.now()
         await self._prices.catch_up()
+        steps: list[Step] = []
         charged: list[Event[ChargesRaised]] = []
         to_park: list[tuple[ConsumerRecord, Rejected]] = []
         async with self._producer.whole_batches(CHARGES) as charges:
@@ -66,7 +72,7 @@ class Charging(Generic[Data]):
                 if number % TURN_RECORDS == TURN_RECORDS - 1:
                     await asyncio.sleep(0)
                 try:
-                    message, value = self._charges_of(record)
+                    message, value = self._charges_of(record, steps)
                 except Rejected as rejected:
                     to_park.append((record, rejected))
                     continue
@@ -77,26 +83,50 @@ class Charging(Generic[Data]):
         for record, cause in to_park:
             await self._parker.park(record, cause)
         self._count(records, charged, to_park)
+        if self._traces is not None:
+            for span in spans_of(steps, began, self._clock.now()):
+                self._traces.add(span)
 
-    def _charges_of(self, record: ConsumerRecord) -> tuple[Event[ChargesRaised], bytes]:
+    def _charges_of(self, record: ConsumerRecord, steps: list[Step]) -> tuple[Event[ChargesRaised], bytes]:
         event = decoded(record, self._data_type)
         try:
             raised = self._rate(event.data, event, self._prices.book)
             time = event_time_of(event.data)
         except Unratable as error:
             raise Rejected("invalid", str(error)) from error
+        traceparent = event.traceparent if self._traces is None else self._trace(event, raised, self._traces, steps)
         message = codec.event(
             raised,
             id=charges_id(raised),
             source=self._source,
             subject=raised.account,
             time=time,
-            traceparent=event.traceparent,
+            traceparent=traceparent,
         )
         value = codec.encode(message)
         if len(value) + len(raised.account) > MESSAGE_BYTES_MAX:
             raise Rejected("too_large", f"its charges would be a message of more than {MESSAGE_BYTES_MAX} bytes")
         return message, value
+
+    @staticmethod
+    def _trace(event: Event[Data], raised: ChargesRaised, traces: Traces, steps: list[Step]) -> str | None:
+        """The `traceparent` of the charges. A request's trace began at the gateway; an instance's begins here."""
+        if event.traceparent is None and isinstance(event.data, InstanceChanged):
+            context = traces.of_event(event.id)
+        else:
+            context = traces.child(event.traceparent, raised.source_type, event.id)
+        if context is None:
+            return event.traceparent
+        attributes: dict[str, str | int | bool] = {
+            "hydra.source_event": event.id,
+            "hydra.account": raised.account,
+            "hydra.charge_lines": len(raised.lines),
+            "hydra.rating_version": raised.rating_version,
+        }
+        if raised.unbilled is not None:
+            attributes["hydra.unbilled"] = raised.unbilled
+        steps.append(Step(context, f"rate {raised.source_type}", attributes))
+        return context.traceparent
 
     def _count(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from adapters.kafka.parking import Parker
 from adapters.kafka.producer import EventProducer
 from adapters.kafka.stops import Stops
 from adapters.settings import PlatformSettings
+from adapters.tracing import traces_of
 from schemas.charges import ChargesRaised, SourceType
 from schemas.topics import Topic
 from streams.charges_written import ChargesWritten
@@ -44,6 +46,9 @@ class ChargingStream:
         settings: StreamSettings,
     ) -> None:
         self.metrics = StreamMetrics(rater.process)
+        self._traces = traces_of(rater.process)
+        if self._traces is not None:
+            self.metrics.registry.register(self._traces)
         clock = SystemClock()
         stops = Stops(platform.kafka_bootstrap, rater.process)
         self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
@@ -57,6 +62,7 @@ class ChargingStream:
             Parker(rater.process, self._producer, clock),
             clock,
             self.metrics,
+            self._traces,
         )
         self._consumer = BatchConsumer(
             platform.kafka_bootstrap,
@@ -84,3 +90,5 @@ class ChargingStream:
             await run_together(self._prices.run(), self._consumer.run())
         finally:
             await self._producer.stop()
+            if self._traces is not None:
+                await asyncio.to_thread(self._traces.close)

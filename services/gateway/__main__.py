@@ -20,6 +20,7 @@ from adapters.errors import Misconfigured, Unavailable
 from adapters.kafka.producer import EventProducer
 from adapters.process import run_process
 from adapters.settings import PlatformSettings
+from adapters.tracing import traces_of
 from services.gateway import spool_files
 from services.gateway.admission import Admission
 from services.gateway.adoption import Adoption
@@ -27,6 +28,7 @@ from services.gateway.publisher import Publisher
 from services.gateway.routing import Routes
 from services.gateway.server import Gateway
 from services.gateway.settings import GatewaySettings
+from services.gateway.spans import RequestSpans
 from services.gateway.spool import Spool
 from services.gateway.state import PlatformState
 from services.gateway.upstream_pool import UpstreamPool
@@ -49,7 +51,14 @@ async def serve(platform: PlatformSettings) -> None:
     leftovers = spool_files.segments(folder)
     gateway, state = _wired(platform, settings, gateway_id, root)
     producer = EventProducer(platform.kafka_bootstrap, timeout_s=10.0)
-    publisher = Publisher(gateway.spool, producer, gateway.metrics, bytes_max=settings.publish_bytes_max)
+    gateway.metrics.traces = traces = traces_of("gateway")
+    publisher = Publisher(
+        gateway.spool,
+        producer,
+        gateway.metrics,
+        bytes_max=settings.publish_bytes_max,
+        spans=RequestSpans(traces) if traces else None,
+    )
     adoption = Adoption(
         root,
         folder,
@@ -68,6 +77,8 @@ async def serve(platform: PlatformSettings) -> None:
     works = (state.follow(), publisher.run(), adoption.run(leftovers), gateway.sweep_for_ever())
     ended = await _work_until(stop, gateway, works)
     await _publish_rest(publisher, producer)
+    if traces is not None:
+        await asyncio.to_thread(traces.close)
     if gateway.spool.close() and not spool_files.segments(folder):
         lock.remove_folder()
     lock.release()

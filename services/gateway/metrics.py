@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from adapters.clock import wall_now
 from adapters.process_metrics import Exposition
+from adapters.tracing import Traces
 from schemas.usage import UsageOutcome
 from services.gateway.answers import Refusal
 from services.gateway.metering import Meter
@@ -64,6 +65,7 @@ class Metrics:
         self.adoption_waits_since: float | None = None
         self.unreadable_spools = 0
         self.time_doubtful = 0
+        self.traces: Traces | None = None
 
     def finished(self, meter: Meter, outcome: UsageOutcome, status: int, usage: Usage | None, ended: datetime) -> None:
         self._finished[meter.endpoint, outcome, status] += 1
@@ -123,6 +125,8 @@ class Metrics:
             family.add_metric((), times.buckets(), times.sum)
             yield family
         yield from self._plain_counters(gateway)
+        if self.traces is not None:
+            yield from self.traces.collect()
         yield from self._gauges(gateway)
 
     def _plain_counters(self, gateway: Gateway) -> Iterator[Metric]:

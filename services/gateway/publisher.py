@@ -9,6 +9,7 @@ from adapters.errors import Unavailable
 from adapters.kafka.producer import EventProducer
 from schemas import topics
 from services.gateway.metrics import Metrics
+from services.gateway.spans import RequestSpans
 from services.gateway.spool import Spool
 from services.gateway.spool_files import END, End, end_of, payloads
 
@@ -21,13 +22,21 @@ class Publisher:
     """At least once: after a failure the same bytes are sent again, and readers see one event by its id."""
 
     def __init__(
-        self, spool: Spool, producer: EventProducer, metrics: Metrics, *, bytes_max: int, pause_s: float = 0.05
+        self,
+        spool: Spool,
+        producer: EventProducer,
+        metrics: Metrics,
+        *,
+        bytes_max: int,
+        pause_s: float = 0.05,
+        spans: RequestSpans | None = None,
     ) -> None:
         self._spool = spool
         self._producer = producer
         self._metrics = metrics
         self._bytes_max = bytes_max
         self._pause_s = pause_s
+        self._spans = spans
 
     async def run(self) -> None:
         """Publish for ever; with Kafka away, try again with back-off."""
@@ -60,7 +69,20 @@ class Publisher:
             if payload.startswith(END):
                 ends.append(end_of(payload))
         assert offset, "a spool's own bytes must hold at least one whole record"
-        await self._producer.publish_batch(topics.USAGE, [(end.account, end.event) for end in ends])
+        await self._publish(ends)
         self._metrics.published += len(ends)
         self._spool.mark_published(segment, segment.published + offset)
         return True
+
+    async def _publish(self, ends: list[End]) -> None:
+        spans = self._spans
+        if spans is None:
+            await self._producer.publish_batch(topics.USAGE, [(end.account, end.event) for end in ends])
+            return
+        traced = [spans.traced(end) for end in ends]
+        await self._producer.publish_batch(
+            topics.USAGE, [(end.account, event) for end, (event, _) in zip(ends, traced, strict=True)]
+        )
+        for event, context in traced:
+            if context is not None:
+                spans.published(event, context)

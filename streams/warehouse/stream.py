@@ -16,6 +16,7 @@ from adapters.kafka.producer import EventProducer
 from adapters.kafka.stops import Stops
 from adapters.secret_files import CLICKHOUSE_ADMIN_PASSWORD
 from adapters.settings import PlatformSettings
+from adapters.tracing import traces_of
 from streams.metrics import StreamMetrics
 from streams.stream_process import run_together
 from streams.warehouse.open_matters_gauges import OpenMattersGauges
@@ -51,6 +52,9 @@ class WarehouseStream:
         stops = Stops(platform.kafka_bootstrap, "warehouse")
         self._progress = ProgressNotes(self._clickhouse, self._clock, self._begin_of, stops)
         self._open_matters = OpenMattersGauges(self._clickhouse, self.metrics.registry)
+        self._traces = traces_of("warehouse")
+        if self._traces is not None:
+            self.metrics.registry.register(self._traces)
         step = Writing(
             self._clickhouse,
             self._progress,
@@ -58,6 +62,7 @@ class WarehouseStream:
             Parker("warehouse", self._producer, self._clock),
             self._clock,
             self.metrics,
+            self._traces,
         )
         self._consumer = BatchConsumer(
             platform.kafka_bootstrap,
@@ -94,6 +99,8 @@ class WarehouseStream:
         finally:
             await self._producer.stop()
             await self._clickhouse.close()
+            if self._traces is not None:
+                await asyncio.to_thread(self._traces.close)
 
     async def _begin_of(self, partition: tuple[str, int]) -> int:
         return await self._consumer.log_begin(*partition)

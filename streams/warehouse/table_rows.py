@@ -13,6 +13,7 @@ from adapters.clickhouse import rows
 from adapters.clickhouse.writing import Batch
 from adapters.errors import Rejected
 from adapters.kafka.parking import decoded
+from adapters.tracing import Traces
 from domain import prices
 from domain.calendar import utc
 from domain.payload_hash import of_charge
@@ -27,6 +28,7 @@ from schemas.prices import PriceRecorded
 from schemas.stops import StopNoted
 from schemas.topics import CHARGES, EVENT_TYPES, INSTANCES, PARKED, PRICES, STOPS, USAGE, Topic
 from schemas.usage import TokensUsed
+from streams.spans import Step
 
 TOPICS: tuple[Topic, ...] = (USAGE, INSTANCES, CHARGES, PRICES, PARKED, STOPS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,12 +47,21 @@ class Rows:
     parked_replays: list[rows.ParkedReplayRow] = field(default_factory=list)
     stops: list[rows.StopRow] = field(default_factory=list)
 
+    traced: list[Step] = field(default_factory=list)
+
     def add(self, record: ConsumerRecord) -> datetime:
         """Take in one record and return its event time. Raises Rejected, and then nothing was taken."""
         try:
             return _TAKERS[record.topic](self, record)
         except (Implausible, prices.InvalidPrice) as error:
             raise Rejected("invalid", str(error)) from error
+
+    def trace(self, event: Event[TokensUsed] | Event[ChargesRaised], table: str) -> None:
+        """Note the span that the event will have once its rows are written, where it is traced."""
+        context = Traces.child(event.traceparent, table, event.id) if event.traceparent else None
+        if context is not None:
+            attributes: dict[str, str | int | bool] = {"hydra.event": event.id, "hydra.account": event.data.account}
+            self.traced.append(Step(context, f"write {table}", attributes))
 
     def batch(self) -> Batch:
         return Batch(
@@ -74,6 +85,7 @@ def _plausible(record: ConsumerRecord, data_type: type[codec.Data]) -> Event[cod
 def _take_usage(taken: Rows, record: ConsumerRecord) -> datetime:
     event = _plausible(record, TokensUsed)
     taken.usage.append(rows.usage_row(event, arrived_at(record)))
+    taken.trace(event, "usage")
     return event_time_of(event.data)
 
 
@@ -96,6 +108,7 @@ def _take_charges(taken: Rows, record: ConsumerRecord) -> datetime:
     unrated = rows.unrated_row(event, arrived_at(record))
     if unrated is not None:
         taken.unrated.append(unrated)
+    taken.trace(event, "charges")
     return utc(event.time)
 
 

@@ -19,7 +19,9 @@ from adapters.clickhouse.writing import AccountHour, write
 from adapters.clock import Clock
 from adapters.errors import Rejected
 from adapters.kafka.parking import Parker
+from adapters.tracing import Traces
 from streams.metrics import StreamMetrics
+from streams.spans import Step, spans_of
 from streams.warehouse.progress_notes import ProgressNotes
 from streams.warehouse.stated_totals import StatedTotals
 from streams.warehouse.table_rows import Rows
@@ -40,6 +42,7 @@ class Writing:
         parker: Parker,
         clock: Clock,
         metrics: StreamMetrics,
+        traces: Traces | None = None,
     ) -> None:
         self._clickhouse = clickhouse
         self._progress = progress
@@ -47,6 +50,7 @@ class Writing:
         self._parker = parker
         self._clock = clock
         self._metrics = metrics
+        self._traces = traces
 
     async def process(self, records: Sequence[ConsumerRecord]) -> None:
         """Return once every record is in ClickHouse or parked, and the totals it changed are stated.
@@ -57,9 +61,13 @@ class Writing:
         first: dict[tuple[str, int], int] = {}
         for record in records:
             first.setdefault((record.topic, record.partition), record.offset)
+        began = self._clock.now()
         await self._progress.check(first)
         written = _Outcome()
         await self._write(records, written)
+        if self._traces is not None:
+            for span in spans_of(written.traced, began, self._clock.now()):
+                self._traces.add(span)
         for record, rejected in written.rejected:
             await self._parker.park(record, rejected)
         await self._progress.note(records, written.event_times)
@@ -88,6 +96,7 @@ class Writing:
             await self._write(taken[middle:], written)
             return
         written.rows += result.rows
+        written.traced += rows.traced
         written.hours |= result.hours
         if result.conflicts:
             logger.error("events in conflict", extra={"ids": sorted(result.conflicts)[:20]})
@@ -104,6 +113,7 @@ class Writing:
 class _Outcome:
     def __init__(self) -> None:
         self.rows = 0
+        self.traced: list[Step] = []
         self.hours: set[AccountHour] = set()
         self.event_times: dict[tuple[str, int, int], datetime] = {}
         self.rejected: list[tuple[ConsumerRecord, Rejected]] = []
