@@ -1,6 +1,6 @@
 """`make bench`: runs the measures, prints them, and appends them to benchmarks/history.jsonl.
 
-python -m benchmarks [gateway] [rating] [answer_to_charge]
+python -m benchmarks [gateway] [streams] [answer_to_charge] [footprint]
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import answer_to_charge, gateway, rating
+from benchmarks import answer_to_charge, footprint, gateway, streams
 
 MEASURES: dict[str, Callable[[], Coroutine[Any, Any, dict[str, float]]]] = {
     "gateway": gateway.measure,
-    "rating": rating.measure,
+    "streams": streams.measure,
     "answer_to_charge": answer_to_charge.measure,
+    "footprint": footprint.measure,
 }
 HISTORY = Path(__file__).parent / "history.jsonl"
 

@@ -19,6 +19,8 @@ class WarehouseSettings(StreamSettings):
 
     port: int = 8013
     group: str = "hydra.warehouse"
+    # Each batch has its questions and its totals, whatever its size: so a backlog goes in large ones.
+    batch_records_max: int = Field(default=10_000, ge=1, le=50_000)
     batch_every_s: float = Field(default=0.1, ge=0, le=0.5)
     progress_every_s: float = Field(default=2.0, gt=0, le=60)
     open_matters_every_s: float = Field(default=15.0, gt=0, le=600)
