@@ -29,6 +29,25 @@ class Dispatching(AnswerReader, Protocol):
     def not_connected(self) -> None: ...
 
 
+class _Nobody:
+    """Who waits once the request has ended. No reference leads back to it then, so that it is freed at once."""
+
+    finished = True
+
+    def upstream_began(self, status: int) -> None: ...
+
+    def upstream_data(self, data: bytes) -> None: ...
+
+    def upstream_complete(self) -> None: ...
+
+    def upstream_lost(self) -> None: ...
+
+    def not_connected(self) -> None: ...
+
+
+_NOBODY = _Nobody()
+
+
 class Dispatch:
     """Counts in its instance's `in_flight` from its making until `release`.
 
@@ -164,6 +183,7 @@ class Dispatch:
     def release(self) -> None:
         """The request has ended: let go of the instance, and of a connection that is not at its answer's end."""
         self.instance.in_flight -= 1
+        self._reader = _NOBODY
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.close()
