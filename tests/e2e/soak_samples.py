@@ -31,8 +31,8 @@ BOUNDS: dict[str, Bound] = {
 # Both keep tables or logs that grow with what was written, and fill caches that are bounded by settings of their own.
 STORES: dict[str, Bound] = {
     "memory_mib": Bound(share=0.15, least=96),
-    # Parts of tables and segments of logs, before they are merged or rolled.
-    "open_files": Bound(share=0.25, least=128),
+    # Parts of tables and segments of logs, before they are merged or rolled; the first minutes open most of them.
+    "open_files": Bound(share=0.25, least=256),
     "threads": Bound(share=0.10, least=16),
 }
 _LAG = re.compile(r"^hydra_stream_lag_messages\{[^}]*\} (\S+)$", re.MULTILINE)
