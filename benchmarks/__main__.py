@@ -58,6 +58,7 @@ def _keep(name: str, figures: dict[str, float]) -> None:
         "commit": commit.stdout.strip(),
         "python": platform.python_version(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "load_average": round(os.getloadavg()[0], 1),
         **{figure: round(value, 4) for figure, value in figures.items()},
     }
     with HISTORY.open("a") as file:
