@@ -7,6 +7,8 @@ offsets stay without gaps.
 
 from __future__ import annotations
 
+import asyncio
+
 from aiokafka import AIOKafkaProducer
 
 from adapters.errors import Unavailable
@@ -45,6 +47,8 @@ class FencedProducer(EventProducer):
         manager = producer._txn_manager
         manager.transactional_id, manager.transaction_timeout_ms = self._name, TRANSACTION_TIMEOUT_MS
         try:
-            await producer.start()
+            # aiokafka looks for the coordinator of the name for as long as there is none.
+            async with asyncio.timeout(self._timeout_s):
+                await producer.start()
         finally:
             manager.transactional_id = None
