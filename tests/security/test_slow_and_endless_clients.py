@@ -39,7 +39,9 @@ async def served(
         await send({"type": "http.response.body", "body": b"x" * answer_bytes})
 
     protocol = bounded_http(read_timeout_s=read_timeout_s, write_timeout_s=write_timeout_s)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=protocol))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=protocol, timeout_graceful_shutdown=1)
+    )
     serving = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
