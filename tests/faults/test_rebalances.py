@@ -109,7 +109,7 @@ async def test_groups_that_rebalance_again_and_again_lose_and_double_nothing(way
             if round % 2:
                 process.kill()
             else:
-                assert await asyncio.to_thread(process.stop) == 0
+                await asyncio.to_thread(process.stop)
             process.spawn()
     await publishing
     await way.settled()
