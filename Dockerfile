@@ -32,7 +32,8 @@ RUN groupadd --gid 10001 hydra && useradd --uid 10001 --gid hydra --no-create-ho
  && cd /var/lib && install -d -o hydra -g hydra -m 0700 hydra \
  && cd hydra && install -d -o hydra -g hydra -m 0700 secrets gateway accounts lifecycle live_spend nodes logs \
  && install -d -o hydra -g hydra -m 0755 handed handed/clickhouse handed/grafana \
- && printf '#!/usr/bin/env python\nfrom cli.__main__ import main\nmain()\n' > /usr/local/bin/hydra && chmod 0755 /usr/local/bin/hydra
+ && printf '#!/usr/bin/env python\nfrom cli.__main__ import main\nmain()\n' > /usr/local/bin/hydra \
+ && chmod 0755 /usr/local/bin/hydra
 ENV PYTHONPATH=/opt/hydra
 
 COPY . .
@@ -47,7 +48,8 @@ ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 COPY requirements/image.txt /opt/hydra/requirements/
 RUN python3 -m venv /opt/hydra-python \
- && /opt/hydra-python/bin/pip install --no-cache-dir --no-deps --require-hashes --requirement /opt/hydra/requirements/image.txt
+ && /opt/hydra-python/bin/pip install --no-cache-dir --no-deps --require-hashes \
+    --requirement /opt/hydra/requirements/image.txt
 RUN groupadd --gid 10001 hydra && useradd --uid 10001 --gid hydra --no-create-home --home-dir /tmp hydra
 COPY --from=platform --chown=10001:10001 /var/lib/hydra /var/lib/hydra
 COPY --from=platform /opt/hydra /opt/hydra
