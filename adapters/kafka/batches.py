@@ -29,6 +29,8 @@ from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
+DECISION_POLL_S = 0.02
+
 Process = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
 AlreadyWritten = Callable[[str, int], Awaitable[bool]]
 """Tells whether this processor has written anything that came from (topic, partition)."""
@@ -72,6 +74,8 @@ class BatchConsumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._waits = False
         """A batch could not be processed and is tried again: what is missing stays told while it is tried."""
+        self._decided = False
+        """Whether it is decided where each assigned partition goes on. What was fetched before is not processed."""
         self._stop_reason: StopOnPurpose | None = None
         self.reason = "Kafka has not answered yet"
         self.committed: dict[tuple[str, int], int] = {}
@@ -148,6 +152,7 @@ class BatchConsumer:
             max_partition_fetch_bytes=4_194_304,
         )
         self._consumer = consumer
+        self._decided = False
         consumer.subscribe(self._topics, listener=_Assigned(self, consumer))
         await consumer.start()
         pause_s = 1.0
@@ -157,6 +162,9 @@ class BatchConsumer:
             batches = await self._fetched(consumer)
             if self._stop_reason is not None:
                 raise self._stop_reason
+            if not self._decided:
+                await asyncio.sleep(DECISION_POLL_S)
+                continue
             if consumer.assignment() and not self._waits:
                 self.reason = ""
             records = [record for batch in batches.values() for record in batch]
@@ -182,7 +190,6 @@ class BatchConsumer:
             )
         except NoOffsetForPartitionError:
             # The fetcher was faster than the listener, which decides where such a partition starts, or stops.
-            await asyncio.sleep(0.02)
             return {}
         except OffsetOutOfRangeError as error:
             await self.check_assigned(consumer, consumer.assignment())
@@ -241,7 +248,13 @@ class BatchConsumer:
                 self.committed[(partition.topic, partition.partition)] = committed
         check_accepted(self._group, questions, noted, allowed)
         starts |= {question.partition: question.start for question in questions}
-        if await self._begin_at(consumer, starts) and questions:
+        if not await self._begin_at(consumer, starts):
+            return
+        # The fetcher may have been faster than this decision: whatever it had read is read again from here.
+        for partition in partitions:
+            consumer.seek(partition, self.committed[(partition.topic, partition.partition)])
+        self._decided = True
+        if questions:
             await self._note_went_on(questions)
 
     async def _begin_at(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> bool:
@@ -253,12 +266,10 @@ class BatchConsumer:
             return True
         try:
             await consumer.commit(dict(starts))
-        except CommitFailedError:
+        except (CommitFailedError, IllegalStateError):
             # The group has moved on already: whoever is given these partitions next decides again.
             return False
-        for partition, offset in starts.items():
-            consumer.seek(partition, offset)
-            self.committed[(partition.topic, partition.partition)] = offset
+        self.committed.update({(tp.topic, tp.partition): offset for tp, offset in starts.items()})
         return True
 
     async def _note_went_on(self, questions: Sequence[Question]) -> None:
@@ -269,6 +280,10 @@ class BatchConsumer:
         gaps = [question.gap for question in questions if question.gap is not None]
         reread = [question.reread for question in questions if question.reread is not None]
         await self._stops.note_went_on(gaps, reread)
+
+    def revoked(self) -> None:
+        """Called by the rebalance listener: whatever is assigned next is decided on anew."""
+        self._decided = False
 
     def stop_on_purpose(self, reason: StopOnPurpose) -> None:
         """Called by the rebalance listener, whose exceptions aiokafka swallows."""
@@ -282,7 +297,8 @@ class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka sh
         self._consumer = consumer
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """Nothing to do: an uncommitted batch belongs to the next owner."""
+        """An uncommitted batch belongs to the next owner."""
+        self._owner.revoked()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         pause_s = 0.5

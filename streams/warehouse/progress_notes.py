@@ -20,15 +20,20 @@ from schemas.stops import Gap, Reread
 Partition = tuple[str, int]
 BeginOf = Callable[[Partition], Awaitable[int]]
 """Tells the first offset that a partition's log holds; raises Unavailable."""
+Committed = Callable[[], Mapping[Partition, int]]
+"""The committed offset of every partition that is read here."""
 
 
 class ProgressNotes:
     """Remembers the last note of each partition, so that event time never goes back."""
 
-    def __init__(self, clickhouse: ClickHouse, clock: Clock, begin_of: BeginOf, stops: Stops) -> None:
+    def __init__(
+        self, clickhouse: ClickHouse, clock: Clock, begin_of: BeginOf, committed: Committed, stops: Stops
+    ) -> None:
         self._clickhouse = clickhouse
         self._clock = clock
         self._begin_of = begin_of
+        self._committed = committed
         self._stops = stops
         self._notes: dict[Partition, ProgressRow] | None = None
         self._writing = asyncio.Lock()
@@ -44,8 +49,10 @@ class ProgressNotes:
             if any(offset > _next_offset(notes, partition) for partition, offset in offsets.items()):
                 # Another warehouse may have had the partition in between.
                 self._notes = notes = await progress(self._clickhouse)
-            ahead = {tp: at for tp, at in offsets.items() if at > _next_offset(notes, tp)}
-            if ahead:
+            if any(offset > _next_offset(notes, partition) for partition, offset in offsets.items()):
+                # Whoever lost one partition has lost others: an operator is asked about all of them at once.
+                everywhere = {**self._committed(), **offsets}
+                ahead = {tp: at for tp, at in everywhere.items() if at > _next_offset(notes, tp)}
                 await self._check_accepted(ahead, notes)
 
     async def _check_accepted(self, ahead: Mapping[Partition, int], notes: Mapping[Partition, ProgressRow]) -> None:

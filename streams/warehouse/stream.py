@@ -50,7 +50,7 @@ class WarehouseStream:
         )
         self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
         stops = Stops(platform.kafka_bootstrap, "warehouse")
-        self._progress = ProgressNotes(self._clickhouse, self._clock, self._begin_of, stops)
+        self._progress = ProgressNotes(self._clickhouse, self._clock, self._begin_of, self._committed, stops)
         self._open_matters = OpenMattersGauges(self._clickhouse, self.metrics.registry)
         self._traces = traces_of("warehouse")
         if self._traces is not None:
@@ -104,6 +104,9 @@ class WarehouseStream:
 
     async def _begin_of(self, partition: tuple[str, int]) -> int:
         return await self._consumer.log_begin(*partition)
+
+    def _committed(self) -> dict[tuple[str, int], int]:
+        return self._consumer.committed
 
     async def _has_written(self, topic: str, partition: int) -> bool:
         return await has_written(self._clickhouse, topic, partition)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
@@ -14,6 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from adapters.errors import StopOnPurpose, Unavailable
 from adapters.kafka.batches import BatchConsumer
 from adapters.kafka.producer import EventProducer
+from adapters.kafka.stops import Stops
+from schemas.stops import Gap, Reread, StopNoted
 from schemas.topics import FOREVER_MS, Topic
 
 Process = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
@@ -159,6 +162,45 @@ async def test_a_log_truncated_behind_the_committed_offset_stops_it(kafka: str, 
     await truncate(kafka, topic, 90)
     with pytest.raises(StopOnPurpose, match="is committed, the log starts at 90"):
         await run_until(BatchConsumer(kafka, topic.name, [topic], process, never_written), lambda: False)
+
+
+class SlowlyAccepted(Stops):
+    """An operator has accepted that all of a topic is read again; to be told so takes longer than a fetch."""
+
+    def __init__(self, bootstrap: str, topic: Topic) -> None:
+        super().__init__(bootstrap, "a process")
+        self._reread = tuple(Reread(topic.name, number) for number in range(topic.partitions))
+        self.went_on: list[Reread] = []
+
+    async def noted(self) -> list[StopNoted]:
+        await asyncio.sleep(1)
+        accepted = StopNoted(
+            process=self.process, what="accepted", at=datetime.now(UTC), reason="", reread=self._reread
+        )
+        return [accepted]
+
+    async def note_went_on(self, gaps: Sequence[Gap], reread: Sequence[Reread]) -> None:
+        self.went_on += reread
+
+
+async def test_what_was_fetched_before_it_is_decided_where_to_go_on_is_not_processed(kafka: str, topic: Topic) -> None:
+    seen: list[int] = []
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        seen.extend(int(record.value) for record in records)
+
+    await fill(kafka, topic, range(100))
+    first = BatchConsumer(kafka, topic.name, [topic], process, never_written)
+    await run_until(first, lambda: sum(first.committed.values()) == 100)
+    await fill(kafka, topic, range(100, 120))
+    seen.clear()
+
+    stops = SlowlyAccepted(kafka, topic)
+    again = BatchConsumer(kafka, topic.name, [topic], process, never_written, stops=stops)
+    await run_until(again, lambda: sum(again.committed.values()) == 120)
+    # From the beginning, each record once: nothing of where the group stood before came first.
+    assert sorted(seen) == list(range(120))
+    assert len(stops.went_on) == topic.partitions
 
 
 async def test_two_consumers_of_a_group_share_and_lose_nothing_when_one_leaves(kafka: str, topic: Topic) -> None:
