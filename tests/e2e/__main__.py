@@ -55,10 +55,11 @@ OUTAGES = Part(
     20,
     {"HYDRA_FAULTS_OUTAGE_S": "120"},
 )
+FULL_DISK = Part("full_disk", "a disk that is really full, as root", _pytest("tests/e2e/test_full_tmpfs.py"), 10)
 COMPOSE = Part("compose", "docker compose up, seen to work", ("make", "compose-test"), 25)
 
 # Each lane runs its parts one after the other.
-LANES: tuple[tuple[Part, ...], ...] = ((SOAK,), (BILL, ROUNDS, OUTAGES))
+LANES: tuple[tuple[Part, ...], ...] = ((SOAK,), (BILL, ROUNDS, OUTAGES, FULL_DISK))
 PARTS = {part.name: part for part in (*(part for lane in LANES for part in lane), COMPOSE)}
 
 
