@@ -3,6 +3,8 @@
 PYTHON ?= python3
 ENGINE ?= $(if $(HYDRA_ENGINE),$(HYDRA_ENGINE),simulated)
 RUN := .venv/bin/python
+# Tests wait for servers more than they work.
+WORKERS ?= 2
 UV := .tools/uv/bin/uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header
@@ -23,9 +25,11 @@ up: set-up set-up-engine ## run the platform until Ctrl-C (DETACH=1 returns when
 down: ## stop the platform
 	@./hydra down
 
-test: set-up-dev ## run the tests, those against real servers included (SGLANG=1: also those that need SGLang)
-	@$(RUN) -m pytest -q \
-		$(if $(filter-out 0,$(SGLANG))$(wildcard .tools/sglang/bin/python),,-m "not sglang") tests
+test: set-up-dev ## run the tests, two files at a time, on real servers (SGLANG=1: also those that need SGLang)
+	@$(RUN) -m pytest -q -n $(WORKERS) --dist loadfile -m "not sglang" tests; failed=$$?; \
+	if [ -n "$(filter-out 0,$(SGLANG))$(wildcard .tools/sglang/bin/python)" ]; then \
+		$(RUN) -m pytest -q -m sglang tests/contract || failed=$$?; \
+	fi; exit $$failed
 
 check: set-up-dev ## format, lint, strict types, import layers, schemas
 	@$(RUN) -m ruff format --check .

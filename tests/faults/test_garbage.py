@@ -38,6 +38,7 @@ from schemas.topics import (
 from tests.faults.comparison import sql
 from tests.faults.garbage import Garbage, bytes_of_nothing, golden, spoilt
 from tests.faults.http_garbage import Call, Routes, answer_to, inference_bodies, no_requests
+from tests.faults.truth import Truth
 from tests.integration.whole_platform.balances import read_balances
 from tests.servers.platform import Platform, running_platform, wait_until
 from tests.servers.topic_reading import records_of
@@ -97,6 +98,14 @@ def charged(platform: Platform, account: str) -> Counter[str]:
     """How many charges an account has, by meter."""
     rows = sql(platform, f"SELECT meter, count() AS lines FROM v_charges WHERE account = '{account}' GROUP BY meter")
     return Counter({row["meter"]: int(row["lines"]) for row in rows})
+
+
+def await_proven_seconds(platform: Platform, account: str) -> None:
+    """Wait until a heartbeat has proven a second of the service's instances: what is deleted before pays for none."""
+    instances = [entry["id"] for entry in platform.service("own", account)["instances"]]
+    wait_until(
+        lambda: any(Truth(platform.home).seconds(instance, None) for instance in instances), "a second is proven"
+    )
 
 
 def assert_charged(platform: Platform, account: str, requests: int) -> None:
@@ -202,6 +211,7 @@ def test_what_is_behind_garbage_still_has_its_effect(platform: Platform) -> None
     platform.await_ready("own", early, 1)
     for account, key in ((early, early_key), (late, late_key)):
         ask(platform, key, f"{account}/own")
+        await_proven_seconds(platform, account)
         platform.hydra("service", "delete", "own", "--confirm", "own", "--account", account)
 
     assert_all_parked_with_a_reason(platform, thrown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +38,11 @@ def prometheus_package() -> PrometheusPackage:
     if server and promtool:
         return PrometheusPackage(Path(server), Path(promtool))
     found = PrometheusPackage(FOLDER / "usr" / "bin" / "prometheus", FOLDER / "usr" / "bin" / "promtool")
-    if not found.promtool.exists():
-        _fetch()
+    FOLDER.parent.mkdir(exist_ok=True)
+    with FOLDER.with_suffix(".lock").open("w") as lock:  # tests run side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.promtool.exists():
+            _fetch()
     return found
 
 
