@@ -130,7 +130,8 @@ def compare(
         try:
             comparison = Comparison(sent, read_books(platform, accounts), Truth(platform.home), parked, full)
             differences = comparison.differences()
-        except (httpx.HTTPError, AssertionError) as error:
+        except (httpx.HTTPError, AssertionError, ValueError, OSError) as error:
+            # Not there yet, or half written: a line of a ledger, an answer of a server that comes back.
             differences = [f"cannot be read: {error!r}"]
         if not differences:
             if equal_before:
