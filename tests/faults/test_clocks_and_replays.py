@@ -25,6 +25,8 @@ from tests.faults.truth import ledger_settings
 from tests.servers.platform import Platform, running_platform, wait_until
 from tests.servers.topic_reading import records_of
 
+pytestmark = pytest.mark.timeout(1800)
+
 SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
 JUMPS = int(os.environ.get("HYDRA_FAULTS_CLOCK_JUMPS", "5"))
 JUMPING = ("gateway", "worker", "lifecycle", "token_charges", "instance_charges", "warehouse", "accounts")

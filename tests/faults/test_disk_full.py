@@ -16,6 +16,8 @@ from tests.faults.harms import no_room
 from tests.faults.truth import ledger_settings
 from tests.servers.platform import Platform, running_platform
 
+pytestmark = pytest.mark.timeout(1800)
+
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:

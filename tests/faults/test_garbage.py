@@ -43,6 +43,8 @@ from tests.integration.whole_platform.balances import read_balances
 from tests.servers.platform import Platform, running_platform, wait_until
 from tests.servers.topic_reading import records_of
 
+pytestmark = pytest.mark.timeout(1800)
+
 SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
 EACH = int(os.environ.get("HYDRA_FAULTS_GARBAGE", "40"))
 """Spoilt messages of each type of event; 0: all that there are."""

@@ -23,6 +23,8 @@ from tests.faults.load import Load, end_services, new_customers
 from tests.faults.truth import ledger_settings
 from tests.servers.platform import Platform, running_platform, wait_until
 
+pytestmark = pytest.mark.timeout(1800)
+
 SEED = 20261121
 ANSWERS_BETWEEN = 20
 """Requests that are answered in full after one harm and before the next."""

@@ -6,12 +6,16 @@ import asyncio
 import os
 import signal
 
+import pytest
+
 from schemas.instances import InstanceChanged
 from schemas.usage import TokensUsed
 from tests.builders import bill_oracle
 from tests.builders.traffic import instance_minutes, requests
 from tests.servers.billing_way import BillingWay, eventually
 from tests.servers.stream import StreamProcess
+
+pytestmark = pytest.mark.timeout(1800)
 
 NAMES = ("token_charges", "instance_charges", "warehouse", "live_spend")
 # Small batches, so that many are in flight; the shortest session that Kafka takes.

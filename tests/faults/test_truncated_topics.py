@@ -9,6 +9,7 @@ import re
 import signal
 
 import httpx
+import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from adapters.kafka.stops import Stops
@@ -28,6 +29,8 @@ from tests.servers.billing_way import BillingWay, eventually
 from tests.servers.platform import Platform, wait_until
 from tests.servers.stream import StreamProcess
 from tests.servers.topic_reading import records_of
+
+pytestmark = pytest.mark.timeout(1800)
 
 PARTITIONS = [TopicPartition(USAGE.name, number) for number in range(USAGE.partitions)]
 

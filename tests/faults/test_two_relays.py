@@ -23,6 +23,8 @@ from schemas.topics import API_KEYS
 from tests.servers.control_process import ControlProcess, running_control
 from tests.servers.topic_reading import records_of
 
+pytestmark = pytest.mark.timeout(1800)
+
 ROUNDS = int(os.environ.get("HYDRA_FAULTS_RELAY_ROUNDS", "1"))
 SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
 KEYS_A_ROUND = 6
