@@ -16,6 +16,8 @@ from tests.faults.load import Sent
 PAUSE_AFTER_FAILURE_S = 0.5
 ANSWER_WITHIN_S = 60.0
 TOKENS_MAX = 120
+LONG_TOKENS = 1500
+"""Seconds of streaming, at the pace that ledgers.yml sets."""
 
 
 class OfficialLoad:
@@ -31,6 +33,8 @@ class OfficialLoad:
         self._random = random.Random(seed)
         self._at_once = at_once
         self._stop = threading.Event()
+        self._long = threading.Event()
+        self._streaming = 0
 
     def answered(self) -> int:
         """Requests answered in full so far."""
@@ -42,6 +46,19 @@ class OfficialLoad:
             "no answer" if sent.status is None else f"{sent.status}" + ("" if sent.whole else " broken off")
             for sent in list(self.sent)
         )
+
+    def streaming(self) -> int:
+        """Long streams that have begun to answer and are not at their end."""
+        return self._streaming
+
+    @contextmanager
+    def long_streams(self) -> Iterator[None]:
+        """Meanwhile each client sends one long stream after the other."""
+        self._long.set()
+        try:
+            yield
+        finally:
+            self._long.clear()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -77,7 +94,12 @@ class OfficialLoad:
             sent = Sent(f"load-{self._random.getrandbits(64):016x}", self.account, self._random.choice(self._models))
             self.sent.append(sent)
             try:
-                await (self._streamed if self._random.random() < 0.5 else self._whole)(client, sent)
+                if self._long.is_set():
+                    await self._streamed(client, sent, LONG_TOKENS)
+                elif self._random.random() < 0.5:
+                    await self._streamed(client, sent)
+                else:
+                    await self._whole(client, sent)
             except APIStatusError as refused:
                 sent.status, sent.whole = refused.status_code, True
                 sent.id = refused.response.headers.get("x-request-id")
@@ -100,19 +122,26 @@ class OfficialLoad:
         assert usage is not None
         sent.usage, sent.whole = (usage.prompt_tokens, usage.completion_tokens), True
 
-    async def _streamed(self, client: AsyncOpenAI, sent: Sent) -> None:
+    async def _streamed(self, client: AsyncOpenAI, sent: Sent, exactly_tokens: int | None = None) -> None:
         answer = await client.chat.completions.with_raw_response.create(
             model=sent.model,
-            max_tokens=self._random.randint(1, TOKENS_MAX),
+            max_tokens=exactly_tokens or self._random.randint(1, TOKENS_MAX),
             messages=[{"role": "user", "content": "word " * self._random.randint(1, 30)}],
             stream=True,
             stream_options={"include_usage": True},
             extra_headers={"x-request-id": sent.client_id},
+            extra_body={"ignore_eos": True} if exactly_tokens else None,
         )
         sent.status, sent.id = answer.status_code, answer.headers.get("x-request-id")
-        usage = None
-        async for chunk in answer.parse():
-            usage = chunk.usage or usage
+        usage, begun = None, 0
+        try:
+            async for chunk in answer.parse():
+                usage = chunk.usage or usage
+                if exactly_tokens and not begun:
+                    begun = 1
+                    self._streaming += begun
+        finally:
+            self._streaming -= begun
         # Only now: what a stream tells that breaks off is not recorded.
         assert usage is not None
         sent.usage, sent.whole = (usage.prompt_tokens, usage.completion_tokens), True

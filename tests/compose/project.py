@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,48 @@ BUILD_WITHIN_S = 900.0
 UP_WITHIN_S = 360.0
 DOWN_WITHIN_S = 240.0
 ANSWER_WITHIN_S = 120.0
+BACK_WITHIN_S = 180.0
 
 
 def say(text: str) -> None:
     """One line of progress."""
     print(f"compose-test {time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class Struck:
+    """A container whose first process was killed: `pid`, by the machine's count."""
+
+    project: ComposeProject
+    container: str
+    pid: int
+    healthcheck: tuple[str, ...]
+
+    def is_dead(self) -> bool:
+        """Whether the killed process is gone, be there a new one or not."""
+        return bool(self._now()["State"]["Pid"] != self.pid)
+
+    def answers(self) -> bool:
+        """Whether a new process does what Docker asks of it, seen now and not at Docker's next look."""
+        try:
+            self.project.docker("exec", self.container, *self.healthcheck)
+        except AssertionError:
+            return False
+        return self.is_dead()
+
+    def is_back(self) -> bool:
+        """Whether Docker has it in order again."""
+        state = self._now()["State"]
+        # What is said of its health is old until the new process runs.
+        return state["Pid"] not in (0, self.pid) and state["Health"]["Status"] == "healthy"
+
+    def await_back(self) -> None:
+        """Wait until Docker has it in order again."""
+        wait_until(self.is_back, f"{self.container} is healthy again", BACK_WITHIN_S, 0.5)
+
+    def _now(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.project.docker("inspect", self.container))[0]
+        return found
 
 
 class ComposeProject:
@@ -122,21 +160,22 @@ class ComposeProject:
         return self.compose("exec", "-T", service, "python", "-c", code)
 
     def kill(self, service: str) -> None:
-        """kill -9 of a container's first process, as a crash would, and wait until Docker has it in order again.
+        """As `strike`, and wait until Docker has it in order again."""
+        self.strike(service).await_back()
+
+    def strike(self, service: str) -> Struck:
+        """kill -9 of a container's first process, as a crash would.
 
         `docker kill` would count as the operator's wish, upon which nothing is restarted. So another container does it,
         which sees the machine's processes: whoever may use Docker may run this test.
         """
         before = self.containers(service)[0]
-        pid, restarts = before["State"]["Pid"], before["RestartCount"]
+        test = before["Config"]["Healthcheck"]["Test"]
+        struck = Struck(self, before["Name"].removeprefix("/"), before["State"]["Pid"], tuple(test[1:]))
         words = ("--pid=host", "--network=none", "--user=0:0", "--cap-drop=ALL", "--cap-add=KILL", "--entrypoint=sh")
-        self.docker("run", "--rm", *words, self.image, "-c", f"kill -9 {pid}")
-
-        def back() -> bool:
-            now = json.loads(self.docker("inspect", before["Id"]))[0]
-            return bool(now["RestartCount"] > restarts and now["State"]["Health"]["Status"] == "healthy")
-
-        wait_until(back, f"{service} is healthy again", 180, 0.5)
+        self.docker("run", "--rm", *words, self.image, "-c", f"kill -9 {struck.pid}")
+        wait_until(struck.is_dead, f"{service} is dead", 60, 0.1)
+        return struck
 
     def copy_truth(self, home: Path) -> None:
         """What engines and agents wrote down by themselves, as tests/faults/truth.py looks for it."""

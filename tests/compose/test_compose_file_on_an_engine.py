@@ -19,7 +19,7 @@ from openai import OpenAI
 from runner.processes import PROCESSES
 from tests.compose.books import compare
 from tests.compose.load import OfficialLoad
-from tests.compose.project import ComposeProject, say
+from tests.compose.project import BACK_WITHIN_S, ComposeProject, say
 from tests.servers.platform import wait_until
 
 SHARED = "public/deepseek-r1"
@@ -121,12 +121,25 @@ def test_the_bill_is_the_engines_count_whatever_is_killed(project: ComposeProjec
     with load.running():
         more_answers()
         say("killing Kafka")
-        before = load.answered()
-        project.kill("kafka")
-        assert load.answered() > before, "the gateway serves without Kafka"
+        kafka = project.strike("kafka")
+        before = served = load.answered()
+
+        def kafka_answers() -> bool:
+            nonlocal served
+            seen = load.answered()
+            if kafka.answers():
+                return True
+            served = seen  # looked at before Kafka was seen away, so all of them had no Kafka
+            return False
+
+        wait_until(kafka_answers, "Kafka answers again", BACK_WITHIN_S)
+        assert served > before, "the gateway serves without Kafka"
+        kafka.await_back()
         more_answers()
         say("killing the gateway")
-        project.kill("gateway")
+        with load.long_streams():
+            wait_until(lambda: load.streaming() > 0, "a stream has begun")
+            project.kill("gateway")
         more_answers()
     say(f"{len(load.sent)} requests were sent; clients saw {dict(load.seen())}")
     project.hydra("service", "delete", "test", "--confirm", "test", "--account", customer.account)
