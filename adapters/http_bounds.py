@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with the bounds that it lacks: a head's size, a client's time to send and to read.
+"""uvicorn's HTTP protocol with the bounds that it lacks: the size of a head and of trailers, a client's time.
 
 Without them one client holds a connection for ever by a head, a body or an answer that goes on byte by byte, and fills
-the memory by a header that does not end.
+the memory by a header or a trailer that does not end.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from adapters.chunk_framing import FRAMING_BYTES_PER_PIECE
 
 HEAD_BYTES_MAX = 65_536
 READ_TIMEOUT_S = 20.0
@@ -21,7 +23,8 @@ _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0
 
 class BoundedHttp(HttpToolsProtocol):
     """`read_timeout_s` bounds a request from its first byte (or the connection's begin) to its last, or to the end of
-    its head where `body_has_its_own_bound`; `write_timeout_s` how long a client may take nothing of its answer."""
+    its head where `body_has_its_own_bound`; `write_timeout_s` how long a client may take nothing of its answer.
+    `head_bytes_max` bounds a head, and then what is no body behind it."""
 
     head_bytes_max = HEAD_BYTES_MAX
     read_timeout_s = READ_TIMEOUT_S
@@ -35,6 +38,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._awaited = False
         self._in_head = False
         self._head_bytes = 0
+        self._in_body = False
+        self._framing_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -46,11 +51,17 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        begun = self.scope if self._in_body else None
         super().data_received(data)
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > self.head_bytes_max:
                 self._end_with(_TOO_LARGE)
+        elif self._in_body:
+            # What came together with the head's end is not counted: it may hold the end of a request before this one.
+            self._framing_bytes = max(0, self._framing_bytes + len(data)) if self.scope is begun else 0
+            if self._framing_bytes > self.head_bytes_max:
+                self.transport.abort()  # as where a body does not end
         if not self._awaited:
             self._stop_reading_timer()
         elif self._reading is None and not self.transport.is_closing():
@@ -61,14 +72,23 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # or it is a trailer, which must not become one of the headers that were acted on
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._in_body = True
         if self.body_has_its_own_bound:
             self._awaited = False
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._framing_bytes -= len(body) + FRAMING_BYTES_PER_PIECE
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
-        self._awaited = False
+        self._awaited = self._in_body = False
         super().on_message_complete()
 
     def pause_writing(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
+from adapters.chunk_framing import FRAMING_BYTES_PER_PIECE
 from adapters.clock import wall_now
 from services.gateway import answers
 from services.gateway.answers import Refusal
@@ -38,6 +39,7 @@ class RequestReader:
 
     __slots__ = (
         "_body_bytes",
+        "_framing_bytes",
         "_gateway",
         "_head_bytes",
         "_head_bytes_max",
@@ -59,6 +61,7 @@ class RequestReader:
         self._head_bytes = 0
         self._head_bytes_max = gateway.settings.header_bytes_max
         self._body_bytes = 0
+        self._framing_bytes = 0
         self.discarding = False
 
     @property
@@ -70,6 +73,7 @@ class RequestReader:
         """Read on; each request goes to the sink as soon as it is whole or is known to be refused."""
         if self.discarding:
             return
+        begun = self._request if self._state is _BODY else None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -81,6 +85,11 @@ class RequestReader:
             self._head_bytes += len(data)
             if self._head_bytes > 2 * self._head_bytes_max:
                 self._head_too_large()
+        elif self._state is _BODY:
+            # What came together with the head's end is not counted: it may hold the end of a request before this one.
+            self._framing_bytes = max(0, self._framing_bytes + len(data)) if self._request is begun else 0
+            if self._framing_bytes > self._head_bytes_max:
+                self._framing_too_large()
 
     def too_slow(self) -> None:
         """The request that has begun did not come in time."""
@@ -114,6 +123,13 @@ class RequestReader:
 
     def _head_too_large(self) -> None:
         text = f"The request's headers are larger than {self._head_bytes_max} bytes. Send fewer or shorter ones."
+        self._stop(Refusal(431, text))
+
+    def _framing_too_large(self) -> None:
+        text = (
+            f"The request's trailers, or the extensions of its chunks, are larger than {self._head_bytes_max} bytes. "
+            "Send fewer or shorter ones, or a Content-Length."
+        )
         self._stop(Refusal(431, text))
 
     # -- httptools -------------------------------------------------------------------------------------------------
@@ -186,6 +202,7 @@ class RequestReader:
         if request is None:
             return
         self._body_bytes += len(body)
+        self._framing_bytes -= len(body) + FRAMING_BYTES_PER_PIECE
         limit = self._gateway.settings.body_bytes_max
         if self._body_bytes > limit:
             self._refuse(request, answers.too_large(limit))

@@ -7,18 +7,27 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 import uvicorn
+from uvicorn._types import ASGIApplication
 
 from adapters.health import HealthServer
-from adapters.http_bounds import bounded_http
+from adapters.http_bounds import BoundedHttp, bounded_http
 from tests.security.conftest import Control
 from tests.servers.clickhouse import ClickHouseProcess
 
 WITHIN_S = 120
 SLOW = 150
+CHUNKED = b" / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+LIVE_CHUNKED = b"GET" + CHUNKED.replace(b"/", b"/health/live", 1)
+MORE = b"a" * 65_536
+TRAILERS = b"X: abcdef\r\n" * 6_000
+# (what it begins with, what comes again and again).
 UNENDING = {
-    "header": b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: ",
-    "header's name": b"GET /health/live HTTP/1.1\r\nHost: a\r\n",
-    "path": b"GET /",
+    "header": (b"GET /health/live HTTP/1.1\r\nHost: a\r\nX: ", MORE),
+    "header's name": (b"GET /health/live HTTP/1.1\r\nHost: a\r\n", MORE),
+    "path": (b"GET /", MORE),
+    "trailer": (LIVE_CHUNKED + b"0\r\nX: ", MORE),
+    "trailers": (LIVE_CHUNKED + b"0\r\n", TRAILERS),
+    "chunk's extension": (LIVE_CHUNKED + b"1;x=", MORE),
 }
 
 
@@ -39,17 +48,23 @@ async def served(
         await send({"type": "http.response.body", "body": b"x" * answer_bytes})
 
     protocol = bounded_http(read_timeout_s=read_timeout_s, write_timeout_s=write_timeout_s)
+    async with serving(app, protocol) as (port, server):
+        yield port, seen, lambda: len(server.server_state.connections)
+
+
+@asynccontextmanager
+async def serving(app: ASGIApplication, protocol: type[BoundedHttp]) -> AsyncIterator[tuple[int, uvicorn.Server]]:
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=protocol, timeout_graceful_shutdown=1)
     )
-    serving = asyncio.create_task(server.serve())
+    running = asyncio.create_task(server.serve())
     while not server.started:
         await asyncio.sleep(0.01)
     try:
-        yield server.servers[0].sockets[0].getsockname()[1], seen, lambda: len(server.server_state.connections)
+        yield server.servers[0].sockets[0].getsockname()[1], server
     finally:
         server.should_exit = True
-        await serving
+        await running
 
 
 async def said_until_closed(port: int, sent: bytes) -> bytes:
@@ -65,6 +80,7 @@ async def said_until_closed(port: int, sent: bytes) -> bytes:
             writer.close()
 
 
+LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 WHOLE = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 BODY_BEGUN = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"
 
@@ -126,7 +142,7 @@ async def test_a_request_that_is_whole_is_in_nobodys_time() -> None:
     await serving
 
 
-async def endless(port: int, begun: bytes) -> int:
+async def endless(port: int, begun: bytes, more: bytes) -> int:
     """The bytes that a server takes of something that does not end, before it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     taken = 0
@@ -134,9 +150,9 @@ async def endless(port: int, begun: bytes) -> int:
         async with asyncio.timeout(WITHIN_S):
             writer.write(begun)
             while not reader.at_eof() and taken < 64 << 20:
-                writer.write(b"a" * 65_536)
+                writer.write(more)
                 await writer.drain()
-                taken += 65_536
+                taken += len(more)
                 await asyncio.sleep(0)
     except ConnectionError:
         pass
@@ -145,17 +161,53 @@ async def endless(port: int, begun: bytes) -> int:
     return taken
 
 
-@pytest.mark.parametrize("begun", UNENDING.values(), ids=UNENDING.keys())
-async def test_no_server_takes_in_a_head_that_does_not_end(
-    control: Control, clickhouse_server: ClickHouseProcess, begun: bytes
+@pytest.mark.parametrize(("begun", "more"), UNENDING.values(), ids=UNENDING.keys())
+async def test_no_server_takes_in_a_head_or_trailers_that_do_not_end(
+    control: Control, clickhouse_server: ClickHouseProcess, begun: bytes, more: bytes
 ) -> None:
     health = HealthServer("127.0.0.1", 0, lambda: (True, ""))
     await health.start()
     ports = [int(one.url.rsplit(":", 1)[1]) for one in control.services.values()]
     for port in (*ports, clickhouse_server.port, health.port):
         # The kernel's buffers on both sides take some megabytes more than the server does.
-        assert await endless(port, begun) < 32 << 20
+        assert await endless(port, begun, more) < 32 << 20
     await health.stop()
+
+
+@pytest.mark.parametrize("method", [b"POST", b"GET"])
+@pytest.mark.parametrize(("begun", "more"), [(b"0\r\nX: ", MORE), (b"0\r\n", TRAILERS), (b"1;x=", MORE)])
+async def test_trailers_that_do_not_end_are_a_client_that_has_gone(method: bytes, begun: bytes, more: bytes) -> None:
+    """Though an application waits for the body's end, and the time to send is not over."""
+    async with served(read_timeout_s=2 * WITHIN_S) as (port, seen, connections):
+        assert await endless(port, method + CHUNKED + begun, more) < 32 << 20
+        async with asyncio.timeout(WITHIN_S):
+            while not seen or connections():
+                await asyncio.sleep(0.05)
+        assert seen == ["http.disconnect"]
+
+
+async def test_small_chunks_are_no_trailers() -> None:
+    """Their framing is many times what a head may have, and yet they are a body."""
+    async with served(read_timeout_s=WITHIN_S) as (port, seen, _):
+        sent = b"POST" + CHUNKED + b"1\r\na\r\n" * 100_000 + b"0\r\nX: a\r\n\r\n" + LAST
+        assert (await said_until_closed(port, sent)).count(b"HTTP/1.1 200 ") == 2
+        assert seen == ["http.request"] * 2
+
+
+async def test_no_application_sees_a_trailer_as_a_header() -> None:
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        while (await receive()).get("more_body"):
+            pass
+        seen.append(list(scope["headers"]))
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app, bounded_http()) as (port, _):
+        sent = b"POST" + CHUNKED + b"0\r\nAuthorization: Bearer other\r\n\r\n" + LAST
+        assert (await said_until_closed(port, sent)).count(b"HTTP/1.1 204 ") == 2
+    assert seen[0] == [(b"host", b"a"), (b"transfer-encoding", b"chunked")]
 
 
 async def test_many_slow_clients_keep_nobody_out_and_are_closed(
