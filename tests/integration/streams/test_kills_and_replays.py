@@ -26,6 +26,10 @@ async def not_ready(process: StreamProcess) -> bool:
     return not await asyncio.to_thread(process.is_ready)
 
 
+async def has_worked(process: StreamProcess) -> bool:
+    return await asyncio.to_thread(process.metric, "hydra_stream_events_total") > 0
+
+
 async def killed_and_started_again(process: StreamProcess, times: int, seed: int) -> None:
     """Kill it without warning, at moments that the seed draws, and start it again each time."""
     drawn = random.Random(seed)
@@ -60,10 +64,11 @@ async def test_two_raters_share_the_partitions_and_one_dies(way: BillingWay) -> 
     second = way.process("token_charges", **SMALL)
     first.start()
     way.start("instance_charges", "warehouse")
-    publishing = asyncio.create_task(publish_slowly(way, list(usages)))
-    await asyncio.sleep(0.3)
+    await way.publish(*usages[:500])
+    await eventually(lambda: has_worked(first), "the first has begun")
     second.start()
-    await asyncio.sleep(0.5)
+    publishing = asyncio.create_task(publish_slowly(way, list(usages[500:])))
+    await eventually(lambda: has_worked(second), "the second has a share of the partitions")
     first.kill()
     await publishing
     await way.settled()
