@@ -4,10 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers.clickhouse import ClickHouseProcess, running_clickhouse
 from tests.servers.kafka import running_kafka
 from tests.servers.ports import free_port
+
+# How fast examples are drawn says how busy the machine is, and nothing about what is tested.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 
 @pytest.fixture(scope="session")
