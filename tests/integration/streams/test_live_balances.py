@@ -12,6 +12,7 @@ from tests.builders import bill_oracle
 from tests.builders.billing_events import usage
 from tests.builders.traffic import instance_minutes, requests
 from tests.servers.billing_way import BillingWay, eventually
+from tests.servers.stream import StreamProcess
 
 
 async def test_balances_are_rebuilt_after_a_kill_and_the_loss_of_the_data_folder(way: BillingWay) -> None:
@@ -39,7 +40,7 @@ async def test_balances_survive_a_rebalance_and_a_replay(way: BillingWay) -> Non
     first, second = way.start("live_spend", "live_spend")
     usages = requests(1_500, accounts=40)
     await way.publish(*usages[:700])
-    await asyncio.sleep(1)
+    await eventually(lambda: _has_worked(first), "the first has stated balances")
     first.kill()
     await way.publish(*usages[700:])
     await way.settled()
@@ -57,6 +58,10 @@ async def test_balances_survive_a_rebalance_and_a_replay(way: BillingWay) -> Non
     await way.publish(*more)
     await way.settled()
     await eventually(way.balances_agree, "the last worker has all partitions")
+
+
+async def _has_worked(process: StreamProcess) -> bool:
+    return await asyncio.to_thread(process.metric, "hydra_stream_events_total") > 0
 
 
 async def test_windows_hold_what_was_spent_in_them(way: BillingWay) -> None:
