@@ -32,6 +32,8 @@ RUN groupadd --gid 10001 hydra && useradd --uid 10001 --gid hydra --no-create-ho
  && cd /var/lib && install -d -o hydra -g hydra -m 0700 hydra \
  && cd hydra && install -d -o hydra -g hydra -m 0700 secrets gateway accounts lifecycle live_spend nodes logs \
  && install -d -o hydra -g hydra -m 0755 handed handed/clickhouse handed/grafana \
+ && install -d -o hydra -g hydra -m 0700 \
+    handed/gateway handed/lifecycle handed/billing handed/node handed/warehouse handed/analyst \
  && printf '#!/usr/bin/env python\nfrom cli.__main__ import main\nmain()\n' > /usr/local/bin/hydra \
  && chmod 0755 /usr/local/bin/hydra
 ENV PYTHONPATH=/opt/hydra

@@ -5,6 +5,7 @@ In the order of the file: each test goes on where the one before it ended.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ import httpx
 import pytest
 from openai import OpenAI
 
+from adapters import secret_files
+from adapters.clickhouse.client import BILLING
+from runner.container_secrets import BILLING_USER_SETTING, handed_to_readers
 from runner.processes import PROCESSES
 from tests.compose.books import compare
 from tests.compose.load import OfficialLoad
@@ -28,6 +32,7 @@ ANSWERS_BETWEEN_HARMS = 60
 SEED = 20261121
 STEPS = {process.name for process in PROCESSES if process.kind == "step"} | {"secrets"}
 ANOTHERS_IMAGE = {"kafka", "clickhouse"}
+OUR_USER = 10001
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +102,19 @@ def test_everything_runs_as_nobody_in_particular(project: ComposeProject) -> Non
         for text in container["Config"]["Env"]
         if "PASSWORD" in text and "PASSWORD_FILE=" not in text
     ]
+
+
+def test_a_container_sees_the_secrets_that_it_reads_and_no_other(project: ComposeProject) -> None:
+    look = """
+import json, pathlib
+files = pathlib.Path("/var/lib/hydra/secrets").iterdir()
+print(json.dumps({file.name: [oct(file.stat().st_mode & 0o777), file.stat().st_uid] for file in files}))
+"""
+    handed = dict(handed_to_readers(project.environment.get(BILLING_USER_SETTING, BILLING)))
+    assert handed.pop("analyst")  # a step, which has ended
+    for service, names in {**handed, "accounts": secret_files.ALL}.items():
+        found = json.loads(project.python(service, look))
+        assert found == {name: ["0o600", OUR_USER] for name in names}, service
 
 
 def test_a_customer_calls_both_ways_to_be_served(project: ComposeProject, customer: Customer) -> None:

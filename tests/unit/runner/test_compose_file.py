@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from adapters import secret_files
+from adapters.clickhouse.client import ADMIN, BILLING
+from runner.container_secrets import BILLING_USER_SETTING, handed_to_readers
 from runner.kafka import KafkaNode, server_properties
 from runner.processes import PROCESSES, Process
 
@@ -119,16 +121,63 @@ def test_images_are_pinned_and_no_secret_stands_in_the_file() -> None:
             assert not re.search(r"PASSWORD|SECRET|TOKEN", variable) or variable.endswith("_FILE"), variable
 
 
-def test_only_services_that_read_a_secret_see_the_secrets() -> None:
-    """Found by what each process's code names; the rest of the platform could not read one if it wanted to."""
-    words = re.compile("|".join([*(f"secret_files.{name}" for name in vars(secret_files) if name.isupper()),
-                                 "CLICKHOUSE_ADMIN_PASSWORD"]))  # fmt: skip
-    for process in OURS:
-        place = ROOT / process.module.replace(".", "/")
-        files = place.glob("*.py") if place.is_dir() else [place.with_suffix(".py")]
-        reads = any(words.search(path.read_text()) for path in files)
-        mounted = [one for one in service_of(process).get("volumes", []) if one.startswith("secrets:")]
-        assert mounted == (["secrets:/var/lib/hydra/secrets:ro"] if reads else []), process.name
+def secrets_named_by(process: Process) -> set[str]:
+    """Found in the process's code, by the names of the constants."""
+    place = ROOT / process.module.replace(".", "/")
+    code = "".join(path.read_text() for path in (place.glob("*.py") if place.is_dir() else [place.with_suffix(".py")]))
+    constants = {name: text for name, text in vars(secret_files).items() if name.isupper() and isinstance(text, str)}
+    return {text for name, text in constants.items() if re.search(rf"\b{name}\b", code)}
+
+
+def secrets_mounted_in(service: dict[str, Any]) -> list[str]:
+    return [str(one) for one in service.get("volumes", []) if "/var/lib/hydra/secrets" in str(one)]
+
+
+@pytest.mark.parametrize("process", OURS, ids=lambda process: process.name)
+def test_a_service_sees_the_secrets_that_its_code_reads_and_no_other(process: Process) -> None:
+    reads, mounted = secrets_named_by(process), secrets_mounted_in(service_of(process))
+    reader = "node" if process.name == "worker" else process.name
+    if process.name == "accounts":
+        # The operator's command runs in its container, with all that the operator has.
+        assert reads and mounted == ["secrets:/var/lib/hydra/secrets:ro"]
+        return
+    handed = [set(handed_to_readers(user).get(reader, ())) for user in (ADMIN, BILLING)]
+    assert handed[0] | handed[1] == reads
+    assert mounted == ([f"handed_{reader}:/var/lib/hydra/secrets:ro"] if reads else [])
+
+
+def test_where_models_run_is_the_clusters_secret_alone() -> None:
+    assert handed_to_readers(BILLING)["node"] == (secret_files.CLUSTER_SECRET,)
+    for name in ("node", "node-gpu"):
+        assert secrets_mounted_in(SERVICES[name]) == ["handed_node:/var/lib/hydra/secrets:ro"]
+
+
+def test_only_the_operators_container_and_the_step_that_makes_them_see_all_secrets() -> None:
+    whole = {name for name, of in SERVICES.items() for one in of.get("volumes", []) if str(one).startswith("secrets:")}
+    assert whole == {"secrets", "accounts"}
+
+
+def test_the_step_hands_each_reader_a_folder_that_the_image_made_for_it() -> None:
+    """A volume takes owner and mode from the folder of the image; without one Docker would make it root's."""
+    readers = {*handed_to_readers(BILLING), "clickhouse", "grafana"}
+    mounted = {str(one) for one in SERVICES["secrets"]["volumes"]}
+    assert mounted == {"secrets:/var/lib/hydra/secrets"} | {
+        f"handed_{reader}:/var/lib/hydra/handed/{reader}" for reader in readers
+    }
+    made = {
+        folder: mode
+        for mode, folders in re.findall(
+            r"install -d -o hydra -g hydra -m (\d+)([\s\\\w/]*)", (ROOT / "Dockerfile").read_text()
+        )
+        for folder in re.findall(r"[\w/]+", folders)
+    }
+    for reader in readers:
+        assert made[f"handed/{reader}"] == ("0755" if reader in PUBLIC_IMAGES else "0700"), reader
+
+
+def test_the_step_is_told_which_user_billing_reads_as() -> None:
+    told, setting = SERVICES["secrets"]["environment"], SERVICES["billing"]["environment"]
+    assert told[BILLING_USER_SETTING] == setting[BILLING_USER_SETTING]
 
 
 def test_every_volume_has_a_use() -> None:
