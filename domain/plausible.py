@@ -36,30 +36,15 @@ def check_plausible(data: msgspec.Struct) -> None:
         elif kind is int:
             if 0 <= value <= INTEGER_MAX:
                 continue
-        elif kind is datetime and value.tzinfo is not None and EARLIEST <= value < LATEST:
+        elif kind is datetime:
+            if value.tzinfo is not None and EARLIEST <= value < LATEST:
+                continue
+        elif kind is Decimal and _fits(value):
             continue
         _check(data.__struct_fields__[position], value)
 
 
 def _check(name: str, value: object) -> None:
-    if value is None or isinstance(value, bool | bytes):
-        return
-    if isinstance(value, str):
-        plausible = len(value) <= TEXT_MAX
-    elif isinstance(value, int):
-        plausible = 0 <= value <= INTEGER_MAX
-    elif isinstance(value, datetime):
-        plausible = value.tzinfo is not None and EARLIEST <= value < LATEST
-    elif isinstance(value, Decimal):
-        plausible = value.is_finite() and abs(value) <= DECIMAL_MAX and _places(value) <= DECIMAL_PLACES_MAX
-    else:
-        _check_inside(name, value)
-        return
-    if not plausible:
-        raise Implausible(f"{name} is out of bounds")
-
-
-def _check_inside(name: str, value: object) -> None:
     if isinstance(value, msgspec.Struct):
         check_plausible(value)
     elif isinstance(value, tuple):
@@ -69,8 +54,27 @@ def _check_inside(name: str, value: object) -> None:
         for key, item in value.items():
             _check(name, key)
             _check(name, item)
+    elif not _plausible(value):
+        raise Implausible(f"{name} is out of bounds")
+
+
+def _plausible(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= TEXT_MAX
+    if isinstance(value, int):
+        return 0 <= value <= INTEGER_MAX
+    if isinstance(value, datetime):
+        return value.tzinfo is not None and EARLIEST <= value < LATEST
+    return _fits(value) if isinstance(value, Decimal) else True
+
+
+def _fits(value: Decimal) -> bool:
+    return value.is_finite() and -DECIMAL_MAX <= value <= DECIMAL_MAX and _places(value) <= DECIMAL_PLACES_MAX
 
 
 def _places(value: Decimal) -> int:
+    text = str(value)
+    if "E" not in text:
+        return len(text.partition(".")[2])  # a third of what its exponent costs
     exponent = value.as_tuple().exponent
     return -exponent if isinstance(exponent, int) else DECIMAL_PLACES_MAX + 1

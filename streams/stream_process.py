@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -26,6 +27,9 @@ EXIT_BUG = 70
 EXIT_TRY_AGAIN = 75
 """A dependency took the process down: whoever supervises it starts it again."""
 STOP_TIMEOUT_S = 10.0
+GARBAGE_AFTER_OBJECTS = 50_000
+"""New objects before the collector looks for cycles. A batch makes that many and no cycle; at its default of 700 the
+collector walked every batch some hundred times."""
 LAG_TIMEOUT_S = 5.0
 AWAY_PAUSE_S = 0.5
 
@@ -62,6 +66,8 @@ def run_stream(
     configure_logging(process, platform.log_level)
     move_as_told(platform.clock_offsets, process)
     quiet_libraries()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_AFTER_OBJECTS)
     try:
         asyncio.run(_serve(process, settings, build(platform, settings)))
     except StopOnPurpose as reason:

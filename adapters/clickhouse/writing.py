@@ -58,12 +58,9 @@ class Written:
     conflicts: frozenset[str]
 
 
-class _Hash(NamedTuple):
-    kind: str
-    id: str
-    payload_hash: str
-    source_event: str
-    account: str
+_HASH_COLUMNS = ("kind", "id", "payload_hash", "source_event", "account")
+_Hash = tuple[str, str, str, str, str]
+"""Plain: there are more of them than of all other rows, and a name for each value would double what they cost."""
 
 
 class _Conflict(NamedTuple):
@@ -78,8 +75,9 @@ async def write(clickhouse: ClickHouse, batch: Batch) -> Written:
 
     Raises Unavailable when it is not all in (call again), Rejected when ClickHouse refuses a row's values.
     """
-    hashes = sorted(set(_hashes_of(batch)))
-    await _insert(clickhouse, "event_hashes", hashes)
+    hashes = _hashes_of(batch)
+    if hashes:
+        await clickhouse.insert("event_hashes", _HASH_COLUMNS, list(hashes))
     conflicts = await _conflicts_among(clickhouse, hashes)
     await _insert(clickhouse, "conflicting_events", conflicts)
     rows = await _insert_all(
@@ -107,26 +105,25 @@ async def _insert(clickhouse: ClickHouse, table: str, rows: Sequence[Any]) -> in
     return await clickhouse.insert(table, rows[0]._fields, rows) if rows else 0
 
 
-def _hashes_of(batch: Batch) -> Iterator[_Hash]:
+def _hashes_of(batch: Batch) -> set[_Hash]:
     """Every id of the batch with its hash. A charge tells its source's too: that a charge was made from another side
     of its source than the one in `usage` is a conflict as well."""
     sources: list[UsageRow | InstanceEventRow | UnratedRow] = [*batch.usage, *batch.instance_events, *batch.unrated]
-    for source in sources:
-        yield _Hash("source", source.id, source.payload_hash, source.id, source.account)
+    found = {("source", source.id, source.payload_hash, source.id, source.account) for source in sources}
     for charge in batch.charges:
-        yield _Hash("source", charge.source_event, charge.source_hash, charge.source_event, charge.account)
-        yield _Hash("charge", charge.id, charge.payload_hash, charge.source_event, charge.account)
-    for price in batch.prices:
-        yield _Hash("price", price.id, price.payload_hash, "", "")
+        event = charge.source_event
+        found.add(("source", event, charge.source_hash, event, charge.account))
+        found.add(("charge", charge.id, charge.payload_hash, event, charge.account))
+    found.update(("price", price.id, price.payload_hash, "", "") for price in batch.prices)
+    return found
 
 
-async def _conflicts_among(clickhouse: ClickHouse, hashes: Sequence[_Hash]) -> list[_Conflict]:
+async def _conflicts_among(clickhouse: ClickHouse, hashes: Iterable[_Hash]) -> list[_Conflict]:
     """Those of these ids that have two hashes, anywhere in time."""
-    asked = [
-        _conflicts_of(clickhouse, kind, part)
-        for kind in ("source", "charge", "price")
-        for part in _parts(sorted({entry.id for entry in hashes if entry.kind == kind}))
-    ]
+    ids: dict[str, set[str]] = {}
+    for kind, id, *_ in hashes:
+        ids.setdefault(kind, set()).add(id)
+    asked = [_conflicts_of(clickhouse, kind, part) for kind, found in ids.items() for part in _parts(found)]
     return [conflict for found in await together(*asked) for conflict in found]
 
 
@@ -147,7 +144,7 @@ async def _hours_of(clickhouse: ClickHouse, conflicts: Iterable[_Conflict]) -> s
     """The hours that hold charges of these conflicts' source events, so far."""
     touched: set[AccountHour] = set()
     accounts = sorted({conflict.account for conflict in conflicts if conflict.source_event})
-    for part in _parts(sorted({conflict.source_event for conflict in conflicts if conflict.source_event})):
+    for part in _parts({conflict.source_event for conflict in conflicts if conflict.source_event}):
         rows = await clickhouse.query(
             """
             SELECT DISTINCT account, toStartOfHour(toDateTime(event_time, 'UTC')) FROM charges
@@ -159,7 +156,7 @@ async def _hours_of(clickhouse: ClickHouse, conflicts: Iterable[_Conflict]) -> s
     return touched
 
 
-def _parts(ids: Sequence[str]) -> Iterator[list[str]]:
+def _parts(ids: Iterable[str]) -> Iterator[list[str]]:
     part: list[str] = []
     size = 0
     for one in ids:

@@ -81,15 +81,18 @@ class ProgressNotes:
         async with self._writing:
             notes = await self._known()
             now = self._clock.now()
-            changed: dict[Partition, ProgressRow] = {}
+            nexts: dict[Partition, int] = {}
+            latest: dict[Partition, datetime] = {}
             for record in records:
                 partition = (record.topic, record.partition)
-                known = changed.get(partition) or notes.get(partition)
-                times = [known.event_time if known else None]
-                times.append(event_times.get((record.topic, record.partition, record.offset)))
-                latest = max((time for time in times if time is not None), default=None)
-                behind = max(record.offset + 1, known.next_offset if known else 0)
-                changed[partition] = ProgressRow(*partition, behind, latest, False, now)
+                nexts[partition] = max(nexts.get(partition, 0), record.offset + 1)
+            for (topic, number, _), time in event_times.items():
+                if (topic, number) not in latest or latest[topic, number] < time:
+                    latest[topic, number] = time
+            changed = {
+                partition: _noted(partition, notes.get(partition), behind, latest.get(partition), now)
+                for partition, behind in nexts.items()
+            }
             await note_progress(self._clickhouse, list(changed.values()))
             notes.update(changed)
 
@@ -117,6 +120,14 @@ class ProgressNotes:
         if self._notes is None:
             self._notes = await progress(self._clickhouse)
         return self._notes
+
+
+def _noted(
+    partition: Partition, known: ProgressRow | None, behind: int, latest: datetime | None, now: datetime
+) -> ProgressRow:
+    """Neither the offset nor the event time goes back."""
+    times = [time for time in (known.event_time if known else None, latest) if time is not None]
+    return ProgressRow(*partition, max(behind, known.next_offset if known else 0), max(times, default=None), False, now)
 
 
 def _next_offset(notes: Mapping[Partition, ProgressRow], partition: Partition) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 from aiokafka import ConsumerRecord
@@ -153,4 +154,9 @@ _TAKERS: dict[str, Callable[[Rows, ConsumerRecord], datetime]] = {
 
 def arrived_at(record: ConsumerRecord) -> datetime:
     """When Kafka took the record (UTC)."""
-    return _EPOCH + timedelta(milliseconds=max(0, record.timestamp or 0))
+    return _instant(max(0, record.timestamp or 0))
+
+
+@lru_cache(maxsize=1024)  # the records of a batch were taken within few milliseconds
+def _instant(milliseconds: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=milliseconds)
