@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import cast
 
+from services.gateway.exchange import Exchange
+from services.gateway.server import Gateway
 from tests.servers.gateway_in_process import gateway_in_process, until
 from tests.servers.scripted_engine import (
     DONE,
@@ -98,3 +100,56 @@ async def test_a_fast_stream_waits_for_a_client_that_does_not_read_and_loses_not
         writer.close()
         positions = [raw.index(f'"content":"{number},z'.encode()) for number in range(1, chunks)]
         assert positions == sorted(positions)
+
+
+async def test_a_stream_at_rest_is_not_read_on_while_its_client_does_not_read(tmp_path: Path) -> None:
+    """The beat that ends a rest must not end the pause of a client that stopped reading meanwhile."""
+    filling = "z" * 20_000
+    enough = asyncio.Event()
+
+    async def answering(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+        rid = request.body["rid"]
+        writer.write(stream_head())
+        while not enough.is_set():
+            writer.write(chunked(chat_chunk(rid, "public/m", filling)))
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(chunked(usage_chunk(rid, "public/m")) + chunked(DONE) + chunked(b""))
+
+    async with scripted_engine(answering) as engine, gateway_in_process(tmp_path, coalesce_ms=20) as made:
+        made.service(engine.port)
+        reader, writer = await made.connect()
+        transport = cast(asyncio.ReadTransport, writer.transport)
+        writer.write(made.request(stream=True))
+        async with asyncio.timeout(120):
+            await reader.readuntil(b'"content":"z')
+            transport.pause_reading()
+            await until(lambda: any(each.paused_since is not None for each in made.gateway.connections))
+            (connection,) = made.gateway.connections
+            assert connection.transport is not None
+            # It pauses within a rest or between two, as it happens. Now it rests for certain.
+            made.gateway.pace.rest(cast(Exchange, connection.exchange))
+            unsent = connection.transport.get_write_buffer_size()
+            for _ in range(10):
+                await _next_beat(made.gateway)
+            assert connection.paused_since is not None
+            assert connection.transport.get_write_buffer_size() <= unsent, "read on for a client that does not read"
+            enough.set()
+            transport.resume_reading()
+            await reader.readuntil(END_OF_STREAM)
+        writer.close()
+        (end,) = await made.ended()
+        assert end.outcome == "completed"
+
+
+async def _next_beat(gateway: Gateway) -> None:
+    """Wait until the streams that rest now have been told to read on."""
+    told = asyncio.Event()
+
+    class AtRest:
+        def rest_over(self) -> None:
+            told.set()
+
+    gateway.pace.rest(AtRest())
+    await told.wait()
+    await asyncio.sleep(0)
