@@ -36,7 +36,8 @@ class Adoption:
             try:
                 if own_leftovers:
                     leftovers, own_leftovers = own_leftovers, []
-                    await self._publish_readable(self._own, leftovers)
+                    if not await self._publish_readable(self._own, leftovers):
+                        own_leftovers = leftovers  # counted at each look, as another's is, so that the alert goes on
                 await self.adopt_all()
                 self._metrics.adoption_waits_since = None
             except (Unavailable, OSError) as error:

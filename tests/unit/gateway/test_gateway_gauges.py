@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.kafka.producer import EventProducer
@@ -104,6 +107,31 @@ async def test_a_dead_gateways_spool_that_kafka_does_not_take_is_seen(
         await until(lambda: metrics.adoption_waits_since is not None)
         shutil.rmtree(dead)  # as when another gateway has adopted it
         await until(lambda: metrics.adoption_waits_since is None)
+    finally:
+        running.cancel()
+        await producer.stop()
+
+
+@pytest.mark.parametrize("name", ["own", "dead"])
+async def test_a_spool_that_cannot_be_read_is_counted_for_as_long_as_it_lies_there(
+    tmp_path: Path, unused_port: Callable[[], int], name: str
+) -> None:
+    """Its own leftovers as well as another gateway's: an alert on what is counted must not fall silent before."""
+    own = tmp_path / "own"
+    for folder in {own, tmp_path / name}:
+        folder.mkdir()
+    of_a_later_release = b"?a record"
+    segment = segment_path(tmp_path / name, 1)
+    segment.write_bytes(
+        struct.pack("<II", len(of_a_later_release), zlib.crc32(of_a_later_release)) + of_a_later_release
+    )
+    metrics = Metrics()
+    producer = EventProducer(f"127.0.0.1:{unused_port()}", timeout_s=1)
+    adoption = Adoption(tmp_path, own, producer, metrics, interval_s=0.05, batch_max=10)
+    running = asyncio.create_task(adoption.run([segment] if name == "own" else []))
+    try:
+        await until(lambda: metrics.unreadable_spools >= 3)
+        assert segment.exists()
     finally:
         running.cancel()
         await producer.stop()
