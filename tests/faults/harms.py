@@ -1,4 +1,5 @@
-"""The harm: processes and engines killed, stopped for a while, without room on their disk; and what is told of it."""
+"""The harm: processes and engines killed, stopped for a while, without room on their disk, with a wrong wall clock; and
+what is told of it."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from tests.servers.platform import Platform, wait_until
@@ -166,3 +168,17 @@ def no_room(platform: Platform, name: str) -> Iterator[None]:
     finally:
         with suppress(ProcessLookupError):  # it may have died of it, and is then started again with room
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+
+
+class Clocks:
+    """Moves the wall clock of one process of a platform that was started with HYDRA_CLOCK_OFFSETS of `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def move(self, process: str, seconds: float) -> None:
+        """It stands so far ahead (below 0: behind) from now on."""
+        scratch = self.folder / f"{process}.new"
+        scratch.write_text(f"{seconds}")
+        scratch.replace(self.folder / process)

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,6 +19,7 @@ from schemas.instances import InstanceChanged
 from schemas.topics import INSTANCES, PARKED, STOPS, TOPICS, USAGE
 from schemas.usage import TokensUsed
 from tests.faults.comparison import compare, sql
+from tests.faults.harms import Clocks
 from tests.faults.load import Load, end_services, new_customers
 from tests.faults.truth import ledger_settings
 from tests.servers.platform import Platform, running_platform, wait_until
@@ -34,19 +34,6 @@ JUMP_S_MAX = 400
 STAYS_S = 1.0
 """How long a wall clock stays wrong before it jumps on; this is the load's length, nothing is waited for by it."""
 NEAR_S = 2.0
-
-
-class Clocks:
-    """Moves the wall clock of one process of the platform."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-
-    def move(self, process: str, seconds: float) -> None:
-        scratch = self.folder / f"{process}.new"
-        scratch.write_text(f"{seconds}")
-        scratch.replace(self.folder / process)
 
 
 @pytest.fixture(scope="module")

@@ -104,11 +104,14 @@ def expressions() -> dict[str, str]:
 
 
 @contextmanager
-def observed_platform(package: PrometheusPackage, folder: Path) -> Iterator[Observed]:
+def observed_platform(
+    package: PrometheusPackage, folder: Path, *, rules: Path = RULES, **settings: str
+) -> Iterator[Observed]:
     """Up, scraped, with a customer; both are down at the end."""
     quick = {f"HYDRA_{name.upper()}_LAG_EVERY_S": "1" for name, one in SERVING.items() if one.kind == "stream"}
-    with running_platform(folder / "platform", HYDRA_WAREHOUSE_OPEN_MATTERS_EVERY_S="1", **quick) as platform:
+    quick |= {"HYDRA_WAREHOUSE_OPEN_MATTERS_EVERY_S": "1"}
+    with running_platform(folder / "platform", **quick | settings) as platform:
         jobs = {name: platform.ports[name] for name in SERVING}
-        with running_prometheus(package, folder / "prometheus", jobs, [RULES], SCRAPE_EVERY_S) as prometheus:
+        with running_prometheus(package, folder / "prometheus", jobs, [rules], SCRAPE_EVERY_S) as prometheus:
             account = platform.new_account("watched")
             yield Observed(platform, prometheus, account, platform.new_key(account))
