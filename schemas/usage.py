@@ -19,7 +19,7 @@ UsageOutcome = Literal[
     "client_gone_unreported",  # the client left and no usage was ever reported
     "engine_lost",  # the engine died or broke off
     "engine_refused",  # the engine answered with an error of its own
-    "gateway_lost",  # the gateway died; built from the intent alone
+    "gateway_lost",  # the gateway died (then built from the intent alone), or its stop broke the request off
     "upstream_timeout",
     "refused",  # 400, 401, 402, 403, 404, 408, 413, 429, 503 before an engine took it
 ]

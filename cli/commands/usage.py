@@ -28,7 +28,7 @@ def usage(
 ) -> None:
     """Show what an account has used, with what it costs so far, and what is not charged, with the reason.
 
-    The reason gateway_lost counts requests that ran when a gateway died: the platform pays for them.
+    The reason gateway_lost counts requests that ran when a gateway died or was stopped: the platform pays for them.
     """
     client = control()
     query = {"month": month, "from": since, "until": until}

@@ -166,6 +166,16 @@ def upstream_lost() -> Refusal:
     )
 
 
+def gateway_stopped() -> Refusal:
+    return Refusal(
+        503,
+        "The platform stopped the part that worked on this request. Nothing is charged; send the request again.",
+        code="gateway_stopped",
+        type="server_error",
+        retry_after_s=2,
+    )
+
+
 def upstream_timeout() -> Refusal:
     return Refusal(
         504,

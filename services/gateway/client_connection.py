@@ -26,6 +26,8 @@ class Exchanging(Protocol):
 
     def client_resumed(self) -> None: ...
 
+    def break_off(self) -> None: ...
+
     def check_time(self, now: float) -> None: ...
 
 
@@ -215,6 +217,11 @@ class ClientConnection(asyncio.Protocol):
         """For a drain: an idle connection is closed now, a busy one after its answer."""
         if not self.busy and not self._queue and self.transport is not None and self._reader.between:
             self.transport.close()
+
+    def break_off(self) -> None:
+        """For a drain that is over: the request that is still being answered ends now, and tells its client."""
+        if self.exchange is not None:
+            self.exchange.break_off()
 
     def abort(self) -> None:
         if self.transport is not None:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from services.gateway.client_connection import ClientConnection
     from services.gateway.server import Gateway
 
-_ERROR_BODY_MAX = 65_536
-_CLIENT_GONE_STATUS = 499
+_ERROR_BODY_MAX, _CLIENT_GONE_STATUS = 65_536, 499
 
 
 class Exchange:
@@ -169,14 +168,10 @@ class Exchange:
             self._done("completed", 200, filtered.usage, answer=stream.end(filtered.held))
 
     def _refused_by_engine(self, body: bytes) -> None:
-        status = self._status
-        if not self._client_here:
-            self._client_gone_done(None)
-            return
-        if self._dispatch.refused(status):
+        if self._client_here and self._dispatch.refused(self._status):
             self._begin_again()
         else:
-            self._fail(answers.engine_refusal(status, body), "engine_refused")
+            self._fail(answers.engine_refusal(self._status, body), "engine_refused")
 
     def upstream_lost(self) -> None:
         if self.finished:
@@ -237,12 +232,18 @@ class Exchange:
             return
         if self._client_here and self._connection.paused_since is not None and now < self._latest:
             return  # it is the client who is slow; it has a bound of its own
-        if not self._client_here:
-            self._client_gone_done(self._usage_seen())
-            return
-        self._gateway.routes.failed(self._dispatch.instance, 504)
-        self._dispatch.abort(until_finished=False)
+        if self._client_here:
+            self._gateway.routes.failed(self._dispatch.instance, 504)
+            self._dispatch.abort(until_finished=False)
         self._fail(answers.upstream_timeout(), "upstream_timeout")
+
+    def break_off(self) -> None:
+        """The gateway stops and waits no longer: the platform pays. A client that left before pays up to there."""
+        if self.finished:
+            return
+        if self._client_here and self._dispatch.upstream is not None:
+            self._dispatch.abort(until_finished=False)
+        self._fail(answers.gateway_stopped(), "gateway_lost")
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -261,9 +262,8 @@ class Exchange:
             status, answer = 200, self._stream.end(answers.stream_error(refusal))
         else:
             status = refusal.status
-            answer = answers.refusal_answer(
-                refusal, keep_alive=self._request.keep_alive, request_id=self._meter.request_id
-            )
+            keep_alive = self._request.keep_alive and not self._gateway.draining
+            answer = answers.refusal_answer(refusal, keep_alive=keep_alive, request_id=self._meter.request_id)
         self._meter.tell_failure(outcome, status, refusal.code)
         self._done(outcome, status, self._usage_seen(), answer=answer, error_code=refusal.code)
 

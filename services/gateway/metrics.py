@@ -75,6 +75,8 @@ class Metrics:
             self._first_tokens.add(max(0.0, (meter.first_token - meter.received).total_seconds()))
         if meter.time_doubtful:
             self.time_doubtful += 1
+        if outcome == "gateway_lost":
+            self.lost_requests += 1
         if usage is not None:
             self._tokens["prompt"] += usage.prompt_tokens
             self._tokens["cached"] += usage.cached_tokens or 0
@@ -141,7 +143,7 @@ class Metrics:
             ("usage_adopted", "Usage events published from spools of earlier runs", self.adopted_events),
             (
                 "usage_lost",
-                "Of those, requests that ran when their gateway died: charged to nobody",
+                "Requests that ran when their gateway died, and those that its stop broke off: charged to nobody",
                 self.lost_requests,
             ),
             ("spools_unreadable", "Times that a spool of an earlier run could not be read", self.unreadable_spools),

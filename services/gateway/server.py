@@ -131,15 +131,27 @@ class Gateway:
             if not connection.busy:
                 connection.abort()
         if self.in_flight:
-            logger.warning("drain time is over", extra={"in_flight": self.in_flight})
-            for connection in list(self.connections):
-                connection.abort()
-            await self._idle_within(self.settings.abort_wait_s)
+            await self._break_off()
         for _ in range(FLUSH_STEPS):
             # The last answers: onto disk, then out to clients that still read.
             if self.spool.settled and not self.connections:
                 return
             await asyncio.sleep(FLUSH_STEP_S)
+
+    async def _break_off(self) -> None:
+        """End what still runs, at the platform's cost, and tell the engines.
+
+        Requests whose clients left before still get `abort_wait_s` for their engines' last reports: those are charged.
+        """
+        logger.warning("drain time is over", extra={"in_flight": self.in_flight})
+        until = self.loop.time() + self.settings.abort_wait_s
+        for connection in list(self.connections):
+            connection.break_off()
+        await self._idle_within(self.settings.abort_wait_s)
+        for exchange in list(self.orphans):
+            exchange.break_off()
+        if self._tasks:  # aborts on their way
+            await asyncio.wait(self._tasks, timeout=max(0.0, until - self.loop.time()))
 
     async def _idle_within(self, limit_s: float) -> None:
         self._idle.clear()

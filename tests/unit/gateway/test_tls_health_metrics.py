@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from domain.outcome import unbilled_usage
 from services.gateway.settings import GatewaySettings
 from tests.servers.gateway_in_process import InProcess, gateway_in_process, read_answer, until
 from tests.servers.scripted_engine import (
@@ -17,6 +18,7 @@ from tests.servers.scripted_engine import (
     chunked,
     scripted_engine,
     stream_head,
+    usage,
     usage_chunk,
     whole,
 )
@@ -119,17 +121,75 @@ async def test_a_drain_lets_streams_end_and_takes_nothing_new(made: InProcess) -
         idle_writer.close()
 
 
-async def test_a_drain_breaks_off_what_does_not_end(tmp_path: Path) -> None:
+async def test_what_a_drain_breaks_off_is_not_charged(tmp_path: Path) -> None:
+    """Its client is still there: it is told to come again, and the engine to stop."""
+
     async def answering(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
-        await until(lambda: engine.aborted)
+        if request.body["stream"]:
+            counts = usage(7, 2)
+            chunk = chat_chunk(request.body["rid"], "public/m", "a", counts=counts)
+            writer.write(stream_head() + chunked(chunk))
+        await until(lambda: request.body["rid"] in engine.aborted)
         writer.write(whole(chat_answer(request)))
 
     async with scripted_engine(answering) as engine, gateway_in_process(tmp_path, drain_s=0.1) as made:
         made.service(engine.port)
-        _, writer = await made.connect()
-        writer.write(made.request())
-        await until(lambda: engine.requests)
+        reader, writer = await made.connect()
+        writer.write(made.request(stream=False))
+        stream_reader, stream_writer = await made.connect()
+        continuous = {"include_usage": True, "continuous_usage_stats": True}
+        stream_writer.write(made.request(stream=True, stream_options=continuous))
+        await stream_reader.readuntil(b'"a"')
+        await until(lambda: len(engine.requests) == 2)
         await made.gateway.drain()
-        (end,) = made.ends()
-        assert (end.outcome, end.completion_tokens) == ("client_gone", 3)
+        assert set(engine.aborted) == {request.body["rid"] for request in engine.requests}
+        answer = await read_answer(reader)
+        assert (answer.status, answer.error["code"]) == (503, "gateway_stopped")
+        assert int(answer.headers["retry-after"]) > 0 and answer.headers["connection"] == "close"
+        last = await stream_reader.read()
+        assert b'"code":"gateway_stopped"' in last and last.endswith(b"0\r\n\r\n"), "the stream says it, then ends"
+        ends = {end.streamed: end for end in made.ends()}
+        assert {(end.outcome, unbilled_usage(end)) for end in ends.values()} == {("gateway_lost", "gateway_lost")}
+        assert (ends[False].status, ends[False].prompt_tokens) == (503, None)
+        assert (ends[True].status, ends[True].completion_tokens) == (200, 2), "what was seen is recorded"
+        assert made.gateway.metrics.lost_requests == 2
+        for each in (writer, stream_writer):
+            each.close()
+
+
+@pytest.mark.parametrize("reports", [True, False])
+async def test_a_client_that_left_before_the_drain_was_over_pays_up_to_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, reports: bool
+) -> None:
+    """Its engine reports after the drain's time, or never."""
+    over = asyncio.Event()
+
+    async def answering(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+        counts = usage(7, 2)
+        writer.write(stream_head() + chunked(chat_chunk(request.body["rid"], "public/m", "a", counts=counts)))
+        await over.wait()
+        if reports:
+            rid = request.body["rid"]
+            writer.write(chunked(usage_chunk(rid, "public/m")) + chunked(DONE) + chunked(b""))
+        else:
+            await asyncio.Event().wait()
+
+    async with (
+        scripted_engine(answering) as engine,
+        gateway_in_process(tmp_path, drain_s=0.1, abort_wait_s=2.0) as made,
+    ):
+        made.service(engine.port)
+        reader, writer = await made.connect()
+        continuous = {"include_usage": True, "continuous_usage_stats": True}
+        writer.write(made.request(stream=True, stream_options=continuous))
+        await reader.readuntil(b'"a"')
         writer.close()
+        await until(lambda: made.gateway.orphans)
+        draining = asyncio.create_task(made.gateway.drain())
+        await until(lambda: "drain time is over" in caplog.text)
+        over.set()
+        await draining
+        (end,) = made.ends()
+        assert (end.outcome, end.completion_tokens) == ("client_gone", 3 if reports else 2)
+        assert unbilled_usage(end) is None
+        assert made.gateway.metrics.lost_requests == 0
