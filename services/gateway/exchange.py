@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from adapters.clock import wall_now
 from schemas.usage import UsageOutcome
-from services.gateway import answers, stream_usage
+from services.gateway import answers, engine_errors, stream_usage
 from services.gateway.answers import Refusal
 from services.gateway.client_stream import ClientStream
 from services.gateway.dispatch import Dispatch
@@ -107,7 +107,7 @@ class Exchange:
                 self._meter.first_token = wall_now()
             stream.write(forward)
         if stream.filter.error is not None:
-            self._fail(answers.engine_stream_error(stream.filter.error), "engine_refused")
+            self._fail(engine_errors.in_a_stream(stream.filter.error), "engine_refused")
         elif now - self._last_chunk < self._gateway.pace.beat_s:
             self._rest()
         self._last_chunk = now
@@ -171,7 +171,7 @@ class Exchange:
         if self._client_here and self._dispatch.refused(self._status):
             self._begin_again()
         else:
-            self._fail(answers.engine_refusal(self._status, body), "engine_refused")
+            self._fail(engine_errors.refusal(self._status, body), "engine_refused")
 
     def upstream_lost(self) -> None:
         if self.finished:
