@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.spend_windows import AccountSpend, Totals
+from domain.calendar import day_start, hour_start, month_start
+from domain.spend_windows import AccountSpend, SpendWindows, Totals
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 HOUR = timedelta(hours=1)
@@ -86,3 +91,102 @@ def test_replays_in_the_same_order_change_nothing(stated: list[tuple[int, Decima
             last[back] = (offset, amount)
     expected = sum((Fraction(amount) for _, amount in last.values()), Fraction())
     assert Fraction(spend.windows(NOW).spent_total.get("CNY", Decimal(0))) == expected
+
+
+HOURS = 24 * 366
+BYTES_AN_HOUR_MAX = 24
+
+
+@pytest.mark.parametrize("order", ["of time", "drawn"])
+def test_a_year_of_hours_takes_little_memory(order: str) -> None:
+    """An hour of 4 bytes, an offset of 4, an amount of 8, and what an array keeps free to grow."""
+    hours = list(range(HOURS))
+    if order == "drawn":
+        random.Random(7).shuffle(hours)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        spend = AccountSpend(SHANGHAI)
+        for number in hours:
+            spend.state(THIS - number * HOUR, {"CNY": Decimal(number) / 1000}, number)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert spend.windows(NOW).spent_total == {"CNY": Decimal(sum(hours)) / 1000}
+    assert (taken - before) / HOURS < BYTES_AN_HOUR_MAX
+
+
+def test_an_amount_and_an_offset_larger_than_a_column_holds_lose_no_digit() -> None:
+    spend = AccountSpend(SHANGHAI)
+    large = Decimal("99999999999999999999.999999999999")
+    spend.state(THIS - HOUR, cny("0.000000000001"), 5)
+    spend.state(THIS, cny(str(large)), 2**53)
+    assert spend.windows(NOW).spent_total == {"CNY": large + Decimal("0.000000000001")}
+    assert spend.state(THIS, cny("1"), 2**53 - 1) is False
+    assert spend.state(THIS - HOUR, cny("7"), 6) is True
+    spend.state(THIS, cny("1"), 2**53)
+    assert spend.windows(NOW).spent_total == cny("8")
+
+
+def test_a_statement_that_money_cannot_hold_changes_nothing() -> None:
+    spend = AccountSpend(SHANGHAI)
+    spend.state(THIS, cny("1"), 1)
+    before = spend.windows(NOW)
+    with pytest.raises(ArithmeticError):
+        spend.state(THIS, {"CNY": Decimal(2), "EUR": Decimal("1e-13")}, 2)
+    with pytest.raises(ArithmeticError):
+        spend.state(THIS - HOUR, {"CNY": Decimal(2), "EUR": Decimal("1e-13")}, 2)
+    assert (spend.windows(NOW), spend.covers_offset) == (before, 1)
+
+
+Statement = tuple[datetime, Totals, int]
+
+
+def oracle(stated: list[Statement], now: datetime, zone: ZoneInfo) -> SpendWindows:
+    """The same by the words of the contract: of each hour the last of those that cover most, added up in fractions."""
+    last: dict[datetime, tuple[int, Totals]] = {}
+    for hour, totals, offset in stated:
+        if hour not in last or offset >= last[hour][0]:
+            last[hour] = (offset, totals)
+
+    def spent(within: Callable[[datetime], bool]) -> Totals:
+        sums: dict[str, Fraction] = {}
+        for hour, (_, totals) in last.items():
+            for currency, amount in totals.items():
+                sums[currency] = sums.get(currency, Fraction()) + (Fraction(amount) if within(hour) else 0)
+        quanta = {currency: int(amount * 10**12) for currency, amount in sums.items() if amount}
+        return {currency: Decimal(f"{amount}e-12") for currency, amount in quanta.items()}
+
+    hour, day, month = hour_start(now), day_start(now, zone), month_start(now, zone)
+    return SpendWindows(
+        hour=hour,
+        day=day,
+        month=month,
+        spent_hour=spent(lambda at: at == hour),
+        spent_day=spent(lambda at: day_start(at, zone) == day),
+        spent_month=spent(lambda at: month_start(at, zone) == month),
+        spent_total=spent(lambda at: True),
+    )
+
+
+currencies = st.dictionaries(
+    st.sampled_from(["CNY", "EUR", "USD"]), st.decimals(min_value=-(10**7), max_value=10**8, places=12), max_size=2
+)
+# Two days in hours, and months back and forth; 2^31 seconds and 2^32 offsets are no borders.
+hours = st.one_of(st.integers(-40, 40), st.integers(-24 * 95, 24 * 40)).map(lambda back: THIS - back * HOUR)
+offsets = st.one_of(st.integers(0, 6), st.integers(2**32 - 2, 2**32 + 2))
+zones = st.sampled_from(["Asia/Shanghai", "UTC", "Asia/Kolkata", "America/New_York", "Australia/Lord_Howe"])
+
+
+@given(st.lists(st.tuples(hours, currencies, offsets), max_size=30), zones, st.integers(-3000, 3000), st.randoms())
+def test_any_order_and_repetition_of_statements_gives_what_the_contract_says(
+    stated: list[Statement], zone_name: str, minutes: int, chance: random.Random
+) -> None:
+    zone = ZoneInfo(zone_name)
+    stated = stated + chance.sample(stated, k=len(stated) // 2)
+    spend = AccountSpend(zone)
+    for hour, totals, offset in stated:
+        spend.state(hour, totals, offset)
+    now = NOW + timedelta(minutes=minutes)
+    assert spend.windows(now) == oracle(stated, now, zone)
+    assert spend.covers_offset == max((offset for _, _, offset in stated), default=-1)
