@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -18,13 +18,13 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from adapters import secret_files
 from adapters.clickhouse.columns import as_columns
+from adapters.clickhouse.statement_lists import with_lists
 from adapters.errors import Misconfigured, Rejected, Unavailable
 
 _DATABASE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-ADMIN = "hydra"
-ANALYST = "analyst"
-BILLING = "billing"
-# Their limits are the server's, and they may set none.
+ADMIN: Final = "hydra"
+ANALYST: Final = "analyst"
+BILLING: Final = "billing"
 _READERS = frozenset({ANALYST, BILLING})
 # What ClickHouse says of data that no repetition makes good: cannot parse, out of bound, overflow, constraint.
 _CODES_OF_BAD_DATA = frozenset({6, 26, 27, 38, 41, 69, 72, 117, 131, 321, 407, 441, 469})
@@ -57,8 +57,10 @@ class ClickHouse:
         answer_timeout_s: int = 60,
         query_time_max_s: int = 30,
         connections_max: int = 8,
+        settings: Mapping[str, str | int] | None = None,
     ) -> None:
-        """`answer_timeout_s` bounds the wait for an answer, `query_time_max_s` the query in ClickHouse itself."""
+        """`answer_timeout_s` bounds the wait for an answer, `query_time_max_s` the query in ClickHouse itself.
+        `settings` are ClickHouse's and go with every statement."""
         parts = urlsplit(address.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise Misconfigured(f"HYDRA_CLICKHOUSE_URL is {address.url!r}; it must be http://host:port")
@@ -67,8 +69,11 @@ class ClickHouse:
         self._port = parts.port or (8443 if self._secure else 8123)
         self._connect_timeout_s = connect_timeout_s
         self._answer_timeout_s = answer_timeout_s
-        self._query_time_max_s = query_time_max_s
         self._connections_max = connections_max
+        # A reader's limits are the server's, and it may set none.
+        self._settings = (
+            {} if address.user in _READERS else {"max_execution_time": query_time_max_s, **(settings or {})}
+        )
         self._client: AsyncClient | None = None
         self._connecting = asyncio.Lock()
         self._column_types: dict[str, dict[str, str]] = {}
@@ -76,23 +81,26 @@ class ClickHouse:
     async def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """The rows of one query; `{name:Type}` in it stands for a parameter. Instants come back aware, in UTC."""
         client = await self._connected()
+        sql, rest = with_lists(sql, parameters or {})
         async with _translated(self._answer_timeout_s):
-            result = await client.query(sql, parameters=dict(parameters or {}))
+            result = await client.query(sql, parameters=rest)
             return list(result.result_rows)
 
     async def query_named(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """As `query`, each row by its columns' names."""
         client = await self._connected()
+        sql, rest = with_lists(sql, parameters or {})
         async with _translated(self._answer_timeout_s):
-            result = await client.query(sql, parameters=dict(parameters or {}))
+            result = await client.query(sql, parameters=rest)
             names = result.column_names
             return [dict(zip(names, row, strict=True)) for row in result.result_rows]
 
     async def command(self, sql: str, parameters: Mapping[str, Any] | None = None) -> None:
         """A statement without a result."""
         client = await self._connected()
+        sql, rest = with_lists(sql, parameters or {})
         async with _translated(self._answer_timeout_s):
-            await client.command(sql, parameters=dict(parameters or {}))
+            await client.command(sql, parameters=rest)
 
     async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
         """Write the rows, all of them. Raises Rejected when the data itself is refused, and Unavailable when fewer
@@ -172,9 +180,7 @@ class ClickHouse:
                         tz_mode="aware",
                         autogenerate_session_id=False,
                         client_name="hydra",
-                        settings={"max_execution_time": self._query_time_max_s}
-                        if self._address.user not in _READERS
-                        else {},
+                        settings=self._settings,
                     )
                     self._client.database = self._address.database
             return self._client

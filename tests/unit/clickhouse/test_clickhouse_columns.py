@@ -1,4 +1,4 @@
-"""Rows to columns, and ids to one parameter, as ClickHouse reads them."""
+"""Rows to columns, and lists into the statement, as ClickHouse reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from adapters.clickhouse.columns import as_columns
-from adapters.clickhouse.text_array import TextArray
+from adapters.clickhouse.statement_lists import array_literal, with_lists
 
 AT = datetime(2026, 11, 20, 12, 30, 1, 123_457, tzinfo=UTC)
 IN_MICROSECONDS = 1_795_177_801_123_457
@@ -34,15 +34,23 @@ def test_an_instant_that_could_be_any_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "written"),
+    ("values", "written"),
     [
         ([], "[]"),
         (["cmp-1", "cmp-2"], "['cmp-1','cmp-2']"),
         (["it's", "back\\slash"], r"['it\'s','back\\slash']"),
         (["','x"], r"['\',\'x']"),
+        ([3, 12], "[3,12]"),
     ],
 )
-def test_an_array_of_texts_is_written_as_one_parameter(texts: list[str], written: str) -> None:
-    assert TextArray.of(texts) == written
-    # What the client escapes piece by piece is one piece.
-    assert list(TextArray.of(texts)) == [written]
+def test_a_list_is_written_so_that_no_value_can_end_it(values: list[str] | list[int], written: str) -> None:
+    assert array_literal(values) == written
+
+
+def test_lists_go_into_the_statement_and_all_else_stays_a_parameter() -> None:
+    sql = "SELECT 1 WHERE id IN {ids:Array(String)} AND account = {account:String} AND hour IN {hours:Array(UInt32)}"
+    parameters = {"ids": ["{account:String}", "a'b"], "account": "u", "hours": [1]}
+    assert with_lists(sql, parameters) == (
+        r"SELECT 1 WHERE id IN ['{account:String}','a\'b'] AND account = {account:String} AND hour IN [1]",
+        {"account": "u"},
+    )
