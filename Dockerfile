@@ -30,7 +30,7 @@ RUN pip install --no-cache-dir --no-deps --require-hashes --requirement requirem
 # A new named volume takes its owner and mode from the folder that it covers.
 RUN groupadd --gid 10001 hydra && useradd --uid 10001 --gid hydra --no-create-home --home-dir /tmp hydra \
  && cd /var/lib && install -d -o hydra -g hydra -m 0700 hydra \
- && cd hydra && install -d -o hydra -g hydra -m 0700 secrets gateway accounts lifecycle live_spend nodes logs \
+ && cd hydra && install -d -o hydra -g hydra -m 0700 secrets gateway accounts lifecycle live_spend nodes logs access \
  && install -d -o hydra -g hydra -m 0755 handed handed/clickhouse handed/grafana \
  && install -d -o hydra -g hydra -m 0700 \
     handed/gateway handed/lifecycle handed/billing handed/node handed/warehouse handed/analyst \

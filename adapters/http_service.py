@@ -40,8 +40,12 @@ def create_app(
     version: str = "1",
     body_bytes_max: int = BODY_BYTES_MAX,
     registry: CollectorRegistry = REGISTRY,
+    note: str = "",
 ) -> FastAPI:
-    """An app with all but its business routes. It is ready when keys are caught up and no reason speaks against."""
+    """An app with all but its business routes. It is ready when keys are caught up and no reason speaks against.
+
+    `note` is what an operator should know of it although nothing is wrong: it stands in the answer on readiness.
+    """
     # A redirect to the path without its last slash would lead to whatever host the request names.
     app = FastAPI(title=title, description=description, version=version, redoc_url=None, redirect_slashes=False)
     app.state.api_keys = api_keys
@@ -61,7 +65,7 @@ def create_app(
     async def ready() -> JSONResponse:
         reason = reason_now()
         status = "not_ready" if reason else "ready"
-        body = {"status": status, "reason": reason} | DRIFT.warning()
+        body = {"status": status, "reason": reason} | ({"note": note} if note else {}) | DRIFT.warning()
         return JSONResponse(body, status_code=503 if reason else 200)
 
     @app.get("/metrics", include_in_schema=False)

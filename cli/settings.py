@@ -13,6 +13,9 @@ from runner.settings import PROJECT
 class CliSettings(BaseSettings):
     """Prefix `HYDRA_`. Addresses follow the ports of the local platform unless they are set themselves.
 
+    Where no platform was started on this machine, `hydra status` asks every process at its HYDRA_<PROCESS>_URL: more
+    than one, with commas between, where it runs under several names.
+
     Without `api_key` the operator's token of `home` is used; with it, the command acts as that customer.
     """
 

@@ -1,4 +1,7 @@
-"""The platform's step after ClickHouse's start: makes its readers SQL users where it has such. Then it ends."""
+"""The platform's step after ClickHouse's start: makes its readers SQL users where it has such, and ends.
+
+What it has found stands in the platform's folder `access`, from which billing knows whom it reads as.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from pydantic import ValidationError
 
 from adapters import secret_files
 from adapters.clickhouse.client import ADMIN, ClickHouseAddress
+from adapters.clickhouse.found_access import keep
 from adapters.clickhouse.reader_limits import BILLING_LIMITS, AnalystSettings
 from adapters.clickhouse.sql_users import Reader, make_sql_users, statements_for
 from adapters.errors import EXIT_MISCONFIGURED, Misconfigured, Unavailable
@@ -43,13 +47,15 @@ def main(arguments: Sequence[str]) -> int:
             for statement in statements_for(analyst, address.database) + statements_for(billing, address.database):
                 print(f"{statement};")
             return 0
-        logging.info("%s", asyncio.run(make_sql_users(address, analyst, billing)))
+        found = asyncio.run(make_sql_users(address, analyst, billing))
+        keep(platform.home, found, address.password)
+        logging.info("%s", found.analyst)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         logging.error("the setting HYDRA_CLICKHOUSE_ANALYST_%s is wrong: %s", name, first["msg"])
         return EXIT_MISCONFIGURED
-    except (Unavailable, Misconfigured) as error:
+    except (Unavailable, Misconfigured, OSError) as error:
         logging.error("%s", error)
         return EXIT_MISCONFIGURED
     return 0

@@ -143,7 +143,8 @@ PROCESSES: tuple[Process, ...] = (
         module="services.billing",
         does="usage, charges, bills and prices, read-only",
         port=8003,
-        needs=("topics", "clickhouse"),
+        # The analyst's step finds whom it reads as.
+        needs=("topics", "clickhouse", "analyst"),
         stop_stage=3,
         stop_grace_s=15,
     ),

@@ -19,7 +19,7 @@ REASON_LENGTH_MAX = 300
 @dataclass(frozen=True)
 class Answer:
     """`answered` is False where nothing came back at all; `reason` is the process's own word on why it is not ready, or
-    on what is wrong although it is."""
+    on what is wrong although it is, or at least should be known."""
 
     ready: bool
     answered: bool
@@ -34,24 +34,35 @@ class Readiness:
 
     def __init__(self, settings: RunnerSettings) -> None:
         self._settings = settings
-        # Certificates are for the customers' names, and we ask by a loopback address.
+        # Certificates are for the customers' names, and we ask by an address; nothing secret is asked or told.
         self._client = httpx.AsyncClient(timeout=PROBE_TIMEOUT_S, verify=False, trust_env=False)  # noqa: S501
 
     async def ask(self, process: Process) -> Answer:
         """Whether the process is ready now; never raises for what the process does."""
         if process.probe == "kafka":
-            host, port = self._settings.reachable_host(process), self._settings.port(process) or 0
-            brokers = await asyncio.to_thread(brokers_in_metadata, host, port, PROBE_TIMEOUT_S)
-            return Answer(brokers > 0, brokers > 0, "" if brokers > 0 else "does not answer")
+            return await self.ask_kafka(f"{self._settings.reachable_host(process)}:{self._settings.port(process)}")
         url = self._settings.url(process)
-        if url is None:
-            return Answer(ready=False, answered=False)
+        return Answer(ready=False, answered=False) if url is None else await self.ask_at(process, url)
+
+    async def ask_kafka(self, bootstrap: str) -> Answer:
+        """Whether a broker of `host:port[,host:port]` answers and lists brokers."""
+        for place in bootstrap.split(","):
+            host, _, port = place.strip().rpartition(":")
+            if not port.isdecimal():
+                continue
+            brokers = await asyncio.to_thread(brokers_in_metadata, host.strip("[]"), int(port), PROBE_TIMEOUT_S)
+            if brokers > 0:
+                return Answer(ready=True, answered=True)
+        return Answer(ready=False, answered=False, reason="does not answer")
+
+    async def ask_at(self, process: Process, url: str) -> Answer:
+        """As `ask`, at an address of HTTP other than this machine's."""
         try:
             response = await self._client.get(url + process.health_path)
         except httpx.HTTPError:
             return Answer(ready=False, answered=False, reason="does not answer")
         if response.status_code == 200:
-            return Answer(ready=True, answered=True, reason=_text_in(response, "warning"))
+            return Answer(ready=True, answered=True, reason=_text_in(response, "warning", "note"))
         reason = _text_in(response, "reason") or f"answers {response.status_code}"
         return Answer(ready=False, answered=True, reason=reason)
 
@@ -60,10 +71,11 @@ class Readiness:
         await self._client.aclose()
 
 
-def _text_in(response: httpx.Response, name: str) -> str:
+def _text_in(response: httpx.Response, *names: str) -> str:
+    """What the answer's JSON says under these names, the first that it has; empty where it has none."""
     try:
         body = response.json()
     except ValueError:
         body = None
-    text = body.get(name) if isinstance(body, dict) else None
-    return str(text or "")[:REASON_LENGTH_MAX]
+    texts = [body.get(name) for name in names] if isinstance(body, dict) else []
+    return str(next(filter(None, texts), ""))[:REASON_LENGTH_MAX]

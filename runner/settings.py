@@ -21,7 +21,8 @@ EVERY_ADDRESS = frozenset({"0.0.0.0", "::", ""})
 class ProcessAddress(BaseSettings):
     """Where one process listens, under the names by which it reads that itself: HYDRA_GATEWAY_PORT and so on.
 
-    A port that is not set is the one of the table of processes. `tls_certificate` makes its address https.
+    A port that is not set is the one of the table of processes. `tls_certificate` makes its address https. `url` is
+    where it answers others, if that is elsewhere; several, with commas between, where it runs under several names.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
@@ -29,6 +30,7 @@ class ProcessAddress(BaseSettings):
     host: str = "127.0.0.1"
     port: int | None = Field(default=None, ge=1, le=65_535)
     tls_certificate: Path | None = None
+    url: str = ""
 
 
 def _addresses() -> dict[str, ProcessAddress]:
@@ -93,6 +95,18 @@ class RunnerSettings(BaseSettings):
         scheme = "https" if address is not None and address.tls_certificate is not None else "http"
         host = self.reachable_host(process)
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port(process)}"
+
+    def urls(self, process: Process) -> tuple[str, ...]:
+        """Where a process is asked that this machine's supervisor has not started: as set, else as `url`."""
+        address = self.addresses.get(process.name)
+        given = [] if address is None else [url.strip().rstrip("/") for url in address.url.split(",")]
+        own = self.url(process)
+        return tuple(url for url in given if url) or (() if own is None else (own,))
+
+    @property
+    def names_addresses(self) -> bool:
+        """Whether the settings name where any process answers."""
+        return self.kafka_bootstrap is not None or any(address.url for address in self.addresses.values())
 
     def url_of(self, name: str) -> str:
         """The address of a process that serves HTTP, by its name in the table. Raises KeyError for any other."""

@@ -55,6 +55,10 @@ class ReaderLimits:
             "do_not_merge_across_partitions_select_final": 1,
         }
 
+    def question_settings(self) -> dict[str, str | int]:
+        """For a server without readers: what goes with each question of its owner, who then writes nothing either."""
+        return {"readonly": 1, **self.engine_settings()}
+
     def row_conditions(self) -> dict[str, str]:
         """By table of the database, which of its rows the reader sees: the condition of a row policy."""
         if not self.accounts:

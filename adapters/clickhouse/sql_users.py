@@ -1,7 +1,8 @@
 """Makes the readers real SQL users of a ClickHouse server, with profile, quota and row policies; or says why it cannot.
 
 The embedded engine has no users of its own: there our server holds its readers to the same limits. The server is asked
-which of the two it is, and what the analyst may do is then read back as the analyst itself.
+which of the two it is, and what the analyst may do is then read back as the analyst itself. On a server without access
+control that knows no readers either, billing reads as the server's owner, each question with billing's limits.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from adapters.clickhouse.client import ANALYST, ClickHouse, ClickHouseAddress, code_of
+from adapters.clickhouse.client import ADMIN, ANALYST, BILLING, ClickHouse, ClickHouseAddress, code_of
+from adapters.clickhouse.found_access import FoundAccess
 from adapters.clickhouse.reader_limits import ReaderLimits
 from adapters.errors import Misconfigured, Unavailable
 
@@ -38,6 +41,20 @@ class Reader:
 
     limits: ReaderLimits
     password: str
+
+
+@dataclass(frozen=True)
+class _Hindrance:
+    """Why no user can be made; `by_rights` where others may make some, so that the server has access control."""
+
+    why: str = ""
+    by_rights: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.why)
+
+
+_NO_STORE = _Hindrance("the server keeps no users made by SQL")
 
 
 def statements_for(reader: Reader, database: str) -> list[str]:
@@ -86,8 +103,9 @@ async def make_sql_users(
     *,
     attempts_max: int = ATTEMPTS_MAX,
     pause_s: float = PAUSE_S,
-) -> str:
-    """Makes the readers SQL users where the server has access control, and says in one line what holds the analyst.
+) -> FoundAccess:
+    """Makes the readers SQL users where the server has access control. Says in one line what holds the analyst, and as
+    whom billing reads.
 
     Can be run again at any time. Raises Unavailable when ClickHouse does not answer after `attempts_max` attempts, and
     Misconfigured when the analyst may change something.
@@ -102,7 +120,7 @@ async def make_sql_users(
     raise AssertionError("no attempt was allowed")
 
 
-async def _made(address: ClickHouseAddress, analyst: Reader, billing: Reader) -> str:
+async def _made(address: ClickHouseAddress, analyst: Reader, billing: Reader) -> FoundAccess:
     admin = ClickHouse(address, connections_max=1)
     try:
         # On a new server this may come before the warehouse, whose migrations want the same.
@@ -119,27 +137,50 @@ async def _made(address: ClickHouseAddress, analyst: Reader, billing: Reader) ->
                 break
     finally:
         await admin.close()
-    return await _verdict(address, analyst, hindrance)
+    verdict = await _verdict(address, analyst, hindrance)
+    user = BILLING if not hindrance else await _billing_user(address, billing, hindrance)
+    if user == ADMIN:
+        verdict += f"; billing reads as {ADMIN}, each question read-only and within billing's limits"
+    return FoundAccess(analyst=verdict, billing_user=user)
 
 
-async def _hindrance(admin: ClickHouse) -> str:
-    """Why no user can be made, empty where one can: the server is asked for a place that keeps users made by SQL."""
+async def _billing_user(
+    address: ClickHouseAddress, billing: Reader, hindrance: _Hindrance
+) -> Literal["billing", "hydra"]:
+    """The owner only where nobody could make billing a user: else somebody is to make one."""
+    if hindrance.by_rights:
+        return BILLING
+    client = ClickHouse(replace(address, user=BILLING, password=billing.password), connections_max=1)
+    try:
+        await client.query("SELECT 1")
+    except Unavailable as error:
+        if code_of(error.__cause__) == _AUTHENTICATION_FAILED:
+            return ADMIN
+        raise
+    finally:
+        await client.close()
+    return BILLING
+
+
+async def _hindrance(admin: ClickHouse) -> _Hindrance:
+    """None where a user can be made: the server is asked for a place that keeps users made by SQL."""
     try:
         rows = await admin.query(_USER_STORES)
     except Unavailable as error:
         if code_of(error.__cause__) == _UNKNOWN_TABLE:
-            return "the server is older than SQL access control"
+            return _Hindrance("the server is older than SQL access control")
         raise
-    return "" if rows[0][0] else "the server keeps no users made by SQL"
+    return _Hindrance() if rows[0][0] else _NO_STORE
 
 
-def _why_refused(code: int, user: str) -> str:
+def _why_refused(code: int, user: str) -> _Hindrance:
     if code == _ACCESS_DENIED:
-        return f"the user {user} may not make users: GRANT ACCESS MANAGEMENT ON *.* TO {user}, with its grant option"
-    return "the server keeps no users made by SQL" if code in _NO_PLACE_FOR_USERS else ""
+        why = f"the user {user} may not make users: GRANT ACCESS MANAGEMENT ON *.* TO {user}, with its grant option"
+        return _Hindrance(why, by_rights=True)
+    return _NO_STORE if code in _NO_PLACE_FOR_USERS else _Hindrance()
 
 
-async def _verdict(address: ClickHouseAddress, analyst: Reader, hindrance: str) -> str:
+async def _verdict(address: ClickHouseAddress, analyst: Reader, hindrance: _Hindrance) -> str:
     """What the analyst finds when it logs in: its limits are read back, not believed."""
     wanted = {name: str(value) for name, value in analyst.limits.engine_settings().items()}
     client = ClickHouse(replace(address, user=ANALYST, password=analyst.password), connections_max=1)
@@ -147,18 +188,18 @@ async def _verdict(address: ClickHouseAddress, analyst: Reader, hindrance: str) 
         found = dict(await client.query(_READ_BACK, {"names": sorted(wanted)}))
     except Unavailable as error:
         if hindrance and code_of(error.__cause__) == _AUTHENTICATION_FAILED:
-            return f"no analyst: {hindrance}, and none was made by hand (docs/analysts.md)"
+            return f"no analyst: {hindrance.why}, and none was made by hand (docs/analysts.md)"
         raise
     finally:
         await client.close()
     if found.get("readonly") != "1":
         raise Misconfigured(
             f"the ClickHouse user {ANALYST} is not read-only (readonly is {found.get('readonly', 'not known')}), "
-            f"and {hindrance or 'its profile does not hold'}; give it SETTINGS readonly = 1 (docs/analysts.md)"
+            f"and {hindrance.why or 'its profile does not hold'}; give it SETTINGS readonly = 1 (docs/analysts.md)"
         )
     weaker = sorted(name for name, value in wanted.items() if found.get(name) != value)
     if not hindrance:
         what = "SQL user on the server"
     else:
-        what = "limits by the embedded server" if not weaker else f"user made by hand ({hindrance})"
+        what = "limits by the embedded server" if not weaker else f"user made by hand ({hindrance.why})"
     return f"analyst: {what}" + (f"; other than set: {', '.join(weaker)}" if weaker else "")

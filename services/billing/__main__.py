@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo
 from adapters import secret_files
 from adapters.api_keys import ApiKeys
 from adapters.catalogue_text import load_catalogue
-from adapters.clickhouse.client import ADMIN, BILLING, ClickHouse, ClickHouseAddress
 from adapters.clock import SystemClock
 from adapters.http_service import create_app, serve_app
 from adapters.kafka.producer import EventProducer
@@ -19,6 +18,7 @@ from adapters.settings import PlatformSettings
 from services.billing.periods import Periods
 from services.billing.price_recorder import PriceRecorder
 from services.billing.questions import WarehouseWatch
+from services.billing.reader import reader
 from services.billing.routes import BillingRoutes
 from services.billing.settings import BillingSettings
 
@@ -37,16 +37,7 @@ async def serve(platform: PlatformSettings) -> None:
     prices = load_prices(platform.config_dir, catalogue)
     for price_id in unpriced(catalogue, prices):
         logger.warning("no price: usage will wait unrated", extra={"price": price_id})
-    # A user of its own that only reads: its limits are not the analyst's, which are meant for people, and by which a
-    # bill must not fail.
-    password = {ADMIN: secret_files.CLICKHOUSE_ADMIN_PASSWORD, BILLING: secret_files.BILLING_PASSWORD}
-    address = ClickHouseAddress.with_password_file(
-        platform.clickhouse_url,
-        settings.clickhouse_user,
-        platform.secrets_dir / password[settings.clickhouse_user],
-        platform.clickhouse_database,
-    )
-    clickhouse = ClickHouse(address)
+    clickhouse, note = reader(platform, settings.clickhouse_user)
     producer = EventProducer(platform.kafka_bootstrap)
     recorder = PriceRecorder(platform.kafka_bootstrap, producer, clock, prices, platform.config_dir / FILE_NAME)
     watch = WarehouseWatch(clickhouse, every_s=settings.check_every_s)
@@ -56,6 +47,7 @@ async def serve(platform: PlatformSettings) -> None:
         description=DESCRIPTION,
         api_keys=api_keys,
         reasons=[lambda: recorder.reason, lambda: watch.reason],
+        note=note,
     )
     periods = Periods(ZoneInfo(platform.time_zone), settings.range_days_max)
     app.include_router(BillingRoutes(clickhouse, clock, periods, recorder).router())

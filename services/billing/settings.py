@@ -10,7 +10,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 class BillingSettings(BaseSettings):
     """`range_days_max` bounds what one question may span; `check_every_s` is how often ClickHouse is looked at,
-    as `clickhouse_user`: `billing` may only read; `hydra` is for a server that has no such user."""
+    as `clickhouse_user`: `found` is the user that the step `analyst` has found, `billing` where it could be made, and
+    `hydra`, with billing's limits in each question, on a server without access control."""
 
     model_config = SettingsConfigDict(env_prefix="HYDRA_BILLING_", frozen=True, extra="ignore")
 
@@ -18,4 +19,4 @@ class BillingSettings(BaseSettings):
     port: int = Field(default=8003, ge=0, le=65_535)
     range_days_max: int = Field(default=400, ge=1, le=10_000)
     check_every_s: float = Field(default=5.0, ge=0.1, le=3_600)
-    clickhouse_user: Literal["billing", "hydra"] = "billing"
+    clickhouse_user: Literal["found", "billing", "hydra"] = "found"

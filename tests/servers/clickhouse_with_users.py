@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 
@@ -23,7 +23,8 @@ _ENDS_HERE = frozenset({"connection", "transfer-encoding", "content-length", "co
 class ServerWithUsers:
     """`made` is every statement on users, in order. `user_stores`: places that keep users; None is an old server
     without such a table. `refusals`: by a statement's first words, ClickHouse's code. `forgotten`: users whom nobody
-    has made. `analyst_writes`: somebody has given the analyst every right."""
+    has made. `analyst_writes`: somebody has given the analyst every right. `asked`: who asked the engine, with the
+    parameters of the URL."""
 
     url: str = ""
     made: list[str] = field(default_factory=list)
@@ -32,6 +33,7 @@ class ServerWithUsers:
     forgotten: set[str] = field(default_factory=set)
     failures_left: int = 0
     analyst_writes: bool = False
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def answer(self, statement: str, user: str) -> tuple[int, str, int] | None:
         """Status, text and ClickHouse's code, or None for the engine to answer."""
@@ -55,6 +57,14 @@ class ServerWithUsers:
 def server_with_users(engine: ClickHouseProcess) -> Iterator[ServerWithUsers]:
     """The door, open until the end of the block."""
     state = ServerWithUsers()
+    users = {
+        _login(name, password): name
+        for name, password in (
+            ("hydra", engine.admin_password),
+            ("analyst", engine.analyst_password),
+            ("billing", engine.billing_password),
+        )
+    }
 
     class Door(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -70,9 +80,9 @@ def server_with_users(engine: ClickHouseProcess) -> Iterator[ServerWithUsers]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            in_url = parse_qs(urlsplit(self.path).query).get("query", [""])[0]
-            statement = (in_url or body.decode("utf-8", "replace")).strip()
-            name = "analyst" if self.headers.get("Authorization") == _login("analyst", engine.analyst_password) else ""
+            in_url = dict(parse_qsl(urlsplit(self.path).query))
+            statement = (in_url.get("query") or body.decode("utf-8", "replace")).strip()
+            name = users.get(self.headers.get("Authorization", ""), "")
             said = state.answer(statement, name)
             if said is not None:
                 status, text, code = said
@@ -81,8 +91,9 @@ def server_with_users(engine: ClickHouseProcess) -> Iterator[ServerWithUsers]:
                 return
             if "system.user_directories" in statement:
                 body = body.replace(_where(statement), f"SELECT toUInt64({state.user_stores})".encode())
+            state.asked.append((name, in_url))
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "content-length")}
-            if name and state.analyst_writes:
+            if name == "analyst" and state.analyst_writes:
                 headers["Authorization"] = _login("hydra", engine.admin_password)
             answer = httpx.request(self.command, engine.url + self.path, headers=headers, content=body, timeout=60)
             kept = {k: v for k, v in answer.headers.items() if k.lower() not in _ENDS_HERE}

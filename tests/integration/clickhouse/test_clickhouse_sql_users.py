@@ -10,13 +10,15 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from adapters.clickhouse.client import ADMIN, ClickHouseAddress
+from adapters.clickhouse.client import ADMIN, BILLING, ClickHouseAddress
+from adapters.clickhouse.found_access import FoundAccess, found_access
 from adapters.clickhouse.reader_limits import BILLING_LIMITS, AnalystSettings, ReaderLimits
 from adapters.clickhouse.sql_users import Reader, make_sql_users, statements_for
 from adapters.errors import Misconfigured, Unavailable
 from tests.servers.clickhouse import ROOT, ClickHouseProcess
 from tests.servers.clickhouse_with_users import ServerWithUsers, server_with_users
 
+ON_A_SERVER = FoundAccess(analyst="analyst: SQL user on the server", billing_user="billing")
 SOME = AnalystSettings(accounts="u-aaaaaaaaaaaa, public").limits()
 
 
@@ -46,8 +48,8 @@ def test_clickhouse_parses_every_statement(clickhouse_server: ClickHouseProcess,
 async def test_the_users_are_made_with_limits_before_they_may_read(
     server: ServerWithUsers, clickhouse_server: ClickHouseProcess
 ) -> None:
-    word = await make_sql_users(address(server.url, clickhouse_server), *readers(clickhouse_server), attempts_max=1)
-    assert word == "analyst: SQL user on the server"
+    found = await make_sql_users(address(server.url, clickhouse_server), *readers(clickhouse_server), attempts_max=1)
+    assert found == ON_A_SERVER
     of_analyst = [one for one in server.made if "`analyst`" in one or "hydra_analyst" in one]
     kinds = [" ".join(one.split()[:3]) for one in of_analyst]
     assert kinds[:3] == ["CREATE SETTINGS PROFILE", "CREATE USER OR", "CREATE QUOTA OR"]
@@ -77,7 +79,7 @@ async def test_a_server_that_has_just_started_is_asked_again(
 ) -> None:
     where, who = address(server.url, clickhouse_server), readers(clickhouse_server)
     server.failures_left = 3
-    assert await make_sql_users(where, *who, attempts_max=9, pause_s=0.01) == "analyst: SQL user on the server"
+    assert await make_sql_users(where, *who, attempts_max=9, pause_s=0.01) == ON_A_SERVER
     server.failures_left = 10_000
     with pytest.raises(Unavailable):
         await make_sql_users(where, *who, attempts_max=2, pause_s=0.01)
@@ -88,7 +90,7 @@ async def test_a_new_server_has_the_database_afterwards(
 ) -> None:
     """The warehouse's migrations may not have run yet."""
     new = replace(address(server.url, clickhouse_server), database="not_there_yet")
-    assert await make_sql_users(new, *readers(clickhouse_server), attempts_max=1) == "analyst: SQL user on the server"
+    assert await make_sql_users(new, *readers(clickhouse_server), attempts_max=1) == ON_A_SERVER
 
 
 @pytest.mark.parametrize(
@@ -110,8 +112,28 @@ async def test_a_server_on_which_none_can_be_made_is_told_by_its_reason(
     said: str,
 ) -> None:
     server.user_stores, server.refusals, server.forgotten = stores, refusals, {"analyst"}
-    word = await make_sql_users(address(server.url, clickhouse_server), *readers(clickhouse_server), attempts_max=1)
-    assert word.startswith("no analyst: ") and said in word
+    found = await make_sql_users(address(server.url, clickhouse_server), *readers(clickhouse_server), attempts_max=1)
+    assert found.analyst.startswith("no analyst: ") and said in found.analyst
+    # It is there, whoever has made it.
+    assert found.billing_user == BILLING
+
+
+@pytest.mark.parametrize("stores", [0, None])
+async def test_without_access_control_and_without_its_user_billing_reads_as_the_owner(
+    server: ServerWithUsers, clickhouse_server: ClickHouseProcess, stores: int | None
+) -> None:
+    server.user_stores, server.forgotten = stores, {"analyst", "billing"}
+    found = await make_sql_users(address(server.url, clickhouse_server), *readers(clickhouse_server), attempts_max=1)
+    assert found.billing_user == ADMIN
+    assert found.analyst.endswith("; billing reads as hydra, each question read-only and within billing's limits")
+
+
+async def test_where_somebody_may_make_users_billing_never_reads_as_the_owner(
+    server: ServerWithUsers, clickhouse_server: ClickHouseProcess
+) -> None:
+    server.refusals, server.forgotten = {"CREATE USER": 497}, {"analyst", "billing"}
+    found = await make_sql_users(address(server.url, clickhouse_server), *readers(clickhouse_server), attempts_max=1)
+    assert found.billing_user == BILLING and "billing reads as" not in found.analyst
 
 
 async def test_another_error_of_the_server_is_not_taken_for_an_answer(
@@ -125,8 +147,8 @@ async def test_another_error_of_the_server_is_not_taken_for_an_answer(
 async def test_limits_other_than_set_are_named(clickhouse_server: ClickHouseProcess) -> None:
     analyst, billing = readers(clickhouse_server)
     stricter = Reader(replace(analyst.limits, result_rows_max=7), analyst.password)
-    word = await make_sql_users(address(clickhouse_server.url, clickhouse_server), stricter, billing, attempts_max=1)
-    assert word.endswith("; other than set: max_result_rows")
+    found = await make_sql_users(address(clickhouse_server.url, clickhouse_server), stricter, billing, attempts_max=1)
+    assert found.analyst.endswith("; other than set: max_result_rows")
 
 
 async def test_an_analyst_who_may_write_is_refused(
@@ -144,7 +166,9 @@ def test_the_step_says_in_its_last_line_that_the_embedded_server_holds_the_limit
 ) -> None:
     done = run_step(clickhouse_server)
     assert done.returncode == 0
-    assert '"message":"analyst: limits by the embedded server"' in done.stderr.splitlines()[-1]
+    word = "analyst: limits by the embedded server"
+    assert f'"message":"{word}"' in done.stderr.splitlines()[-1]
+    assert found_access(clickhouse_server.home) == FoundAccess(analyst=word, billing_user="billing")
 
 
 def test_a_wrong_account_is_one_line_that_names_the_setting(clickhouse_server: ClickHouseProcess) -> None:

@@ -4,9 +4,10 @@ import asyncio
 import csv
 import io
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -15,9 +16,12 @@ import pytest
 
 from adapters.clickhouse import rows
 from adapters.clickhouse.client import ADMIN, ClickHouse, ClickHouseAddress
+from adapters.clickhouse.found_access import FoundAccess, keep
 from adapters.clickhouse.migrations import migrate
 from adapters.clickhouse.progress import BILLED_TOPICS, note_progress
+from adapters.clickhouse.reader_limits import BILLING_LIMITS
 from adapters.clickhouse.writing import Batch, write
+from adapters.errors import Unavailable
 from adapters.kafka.producer import EventProducer
 from adapters.kafka.topics import create_topics
 from domain.ids import key_hash, masked_key
@@ -33,6 +37,7 @@ from schemas.usage import TokensUsed
 from services.billing.questions import unbilled_usage
 from tests.builders import billing_events as build
 from tests.servers.clickhouse import ClickHouseProcess
+from tests.servers.clickhouse_with_users import server_with_users
 from tests.servers.control_process import ControlProcess, running_control
 from tests.servers.kafka import running_kafka
 
@@ -131,8 +136,16 @@ async def prepare(kafka: str, address: ClickHouseAddress) -> None:
     await clickhouse.close()
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Where all is that billing tells of."""
+
+    kafka: str
+    database: str
+
+
 @pytest.fixture(scope="module")
-def billing(clickhouse_server: ClickHouseProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlProcess]:
+def stored(clickhouse_server: ClickHouseProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
     folder = tmp_path_factory.mktemp("billing")
     database = f"t_{uuid4().hex[:12]}"
     address = ClickHouseAddress.with_password_file(
@@ -141,14 +154,14 @@ def billing(clickhouse_server: ClickHouseProcess, tmp_path_factory: pytest.TempP
     # A Kafka of its own: whatever stands on hydra.prices must be in the price text.
     with running_kafka(folder / "kafka") as kafka:
         asyncio.run(prepare(kafka.node.bootstrap, address))
-        with running_control(
-            "billing",
-            clickhouse_server.home,
-            kafka.node.bootstrap,
-            HYDRA_CLICKHOUSE_URL=clickhouse_server.url,
-            HYDRA_CLICKHOUSE_DATABASE=database,
-        ) as running:
-            yield running
+        yield Stored(kafka.node.bootstrap, database)
+
+
+@pytest.fixture(scope="module")
+def billing(clickhouse_server: ClickHouseProcess, stored: Stored) -> Iterator[ControlProcess]:
+    where = {"HYDRA_CLICKHOUSE_URL": clickhouse_server.url, "HYDRA_CLICKHOUSE_DATABASE": stored.database}
+    with running_control("billing", clickhouse_server.home, stored.kafka, **where) as running:
+        yield running
 
 
 @pytest.fixture
@@ -349,3 +362,35 @@ async def test_its_openapi_names_every_route_and_csv(customer: httpx.AsyncClient
     for path in document["paths"].values():
         assert set(path) == {"get"}
         assert {"application/json", "text/csv"} <= set(path["get"]["responses"]["200"]["content"])
+
+
+def test_on_a_server_without_users_its_owner_reads_within_billings_limits(
+    clickhouse_server: ClickHouseProcess, stored: Stored, billing: ControlProcess, tmp_path: Path
+) -> None:
+    asking: dict[str, Any] = {"params": {"month": MONTH}, "headers": {"Authorization": f"Bearer {KEY}"}, "timeout": 60}
+    expected = lines(httpx.get(f"{billing.url}/v1/bill", **asking).json())
+    found = FoundAccess(analyst="no analyst", billing_user="hydra")
+    keep(tmp_path, found, clickhouse_server.admin_password)
+    with server_with_users(clickhouse_server) as door:
+        door.forgotten = {"billing"}
+        where = {"HYDRA_CLICKHOUSE_URL": door.url, "HYDRA_CLICKHOUSE_DATABASE": stored.database}
+        with running_control("billing", tmp_path, stored.kafka, **where) as second:
+            ready = httpx.get(f"{second.url}/health/ready", timeout=60).json()
+            door.asked.clear()
+            bill = httpx.get(f"{second.url}/v1/bill", **asking).json()
+            asked = list(door.asked)
+    assert ready["note"] == "reads ClickHouse as hydra, each question read-only and within billing's limits"
+    assert lines(bill) == expected
+    limits = {name: str(value) for name, value in BILLING_LIMITS.engine_settings().items()}
+    assert asked
+    for user, told in asked:
+        assert user == "hydra" and told["readonly"] == "1"
+        assert {name: told.get(name) for name in limits} == limits
+
+
+async def test_an_owner_whose_questions_are_read_only_writes_nothing(clickhouse_server: ClickHouseProcess) -> None:
+    address = ClickHouseAddress.with_password_file(clickhouse_server.url, ADMIN, clickhouse_server.admin_password_file)
+    owner = ClickHouse(replace(address, database="default"), settings=BILLING_LIMITS.question_settings())
+    with pytest.raises(Unavailable, match="READONLY"):
+        await owner.command("CREATE TABLE written_by_billing (a UInt8) ENGINE = Memory")
+    await owner.close()

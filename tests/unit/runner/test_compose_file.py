@@ -28,8 +28,6 @@ PUBLIC_IMAGES = {"kafka", "clickhouse", "prometheus", "grafana"}
 NEEDS_BEYOND_THE_TABLE = {
     # Stopped before these, which serve it to its last request.
     "gateway": {"kafka": "service_started", "node": "service_started"},
-    # Billing reads as the SQL user that this step makes.
-    "billing": {"analyst": "service_completed_successfully"},
 }
 CONDITIONS = {"exit": "service_completed_successfully", "http": "service_healthy", "kafka": "service_healthy"}
 
@@ -86,12 +84,11 @@ def test_ports_are_the_tables_and_published_only_for_customers_and_operators(pro
 def test_addresses_are_the_tables() -> None:
     ports = {process.name: process.port for process in PROCESSES}
     told = FILE["x-process"]["environment"]
+    urls = {name: f"http://{name}:{port}" for name, port in ports.items() if BY_NAME[name].probe == "http"}
+    urls["worker"] = ",".join(f"http://{name}:{ports['worker']}" for name in ("node", "node-gpu"))
     assert told == {
         "HYDRA_KAFKA_BOOTSTRAP": f"kafka:{ports['kafka']}",
-        **{
-            f"HYDRA_{name.upper()}_URL": f"http://{name}:{ports[name]}"
-            for name in ("clickhouse", "gateway", "accounts", "lifecycle", "billing")
-        },
+        **{f"HYDRA_{name.upper()}_URL": url for name, url in urls.items()},
     }
     assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://kafka:{ports['kafka']}"
 
@@ -118,7 +115,7 @@ def test_images_are_pinned_and_no_secret_stands_in_the_file() -> None:
         tag = re.search(r":(?!-)([\w.-]+)\}?$", service["image"])
         assert tag and tag[1] != "latest", name
         for variable in service.get("environment", {}):
-            assert not re.search(r"PASSWORD|SECRET|TOKEN", variable) or variable.endswith("_FILE"), variable
+            assert not re.search(r"PASSWORD|SECRET|TOKEN", variable) or variable.endswith(("_FILE", "_URL")), variable
 
 
 def secrets_named_by(process: Process) -> set[str]:
@@ -173,6 +170,16 @@ def test_the_step_hands_each_reader_a_folder_that_the_image_made_for_it() -> Non
     }
     for reader in readers:
         assert made[f"handed/{reader}"] == ("0755" if reader in PUBLIC_IMAGES else "0700"), reader
+
+
+def test_what_the_analysts_step_has_found_is_read_by_billing_and_the_operators_command_alone() -> None:
+    mounted = {name: one for name, of in SERVICES.items() for one in of.get("volumes", []) if "access:" in str(one)}
+    assert mounted == {
+        "analyst": "access:/var/lib/hydra/access",
+        "billing": "access:/var/lib/hydra/access:ro",
+        "accounts": "access:/var/lib/hydra/access:ro",
+    }
+    assert SERVICES["billing"]["environment"][BILLING_USER_SETTING].endswith(":-found}")
 
 
 def test_the_step_is_told_which_user_billing_reads_as() -> None:
