@@ -1,11 +1,13 @@
-"""`hydra up`, `down`, `demo` and `status`: the platform on this machine."""
+"""`hydra up`, `down`, `demo` and `status`: the platform on this machine; `status` wherever it runs."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import typer
 
+from adapters.clickhouse.found_access import found_access
 from cli.control import Control
 from cli.failures import EXIT_OK, EXIT_REFUSED, CommandFailed
 from cli.options import Json
@@ -13,6 +15,7 @@ from cli.output import out, show_json, show_table
 from cli.settings import CliSettings
 from runner import status as platform_status
 from runner import supervisor
+from runner.asked_status import AskedProcess, ask_all
 from runner.settings import RunnerSettings
 
 
@@ -63,14 +66,16 @@ def _label(engine: str) -> str:
 
 
 def status(json: Json = False) -> None:
-    """Show every process and every wanted instance. Exit code 0 only when all of them are ready."""
+    """Show every process and every wanted instance. Exit code 0 only when all of them are ready.
+
+    Where no platform was started here (in containers, say), each process is asked at its address instead.
+    """
     settings = RunnerSettings()
     running = platform_status.read(settings)
     if running is None:
-        raise CommandFailed(f"no platform was ever started at {settings.home}; start one with: hydra up")
+        raise typer.Exit(_asked_status(settings, json))
     services, trouble = _services() if running.state == "running" else ([], "the platform does not run")
-    behind = [s for s in services if s["status"] not in ("deleted", "stopped") and s["ready"] < s["replicas"]]
-    in_order = running.in_order and not behind and not trouble
+    in_order = running.in_order and not _behind(services) and not trouble
     if json:
         processes = [
             {"name": p.name, "state": p.state, "port": p.port, "pid": p.pid, "restarts": p.restarts,
@@ -82,6 +87,38 @@ def status(json: Json = False) -> None:
     else:
         _show(running, services, trouble)
     raise typer.Exit(EXIT_OK if in_order else EXIT_REFUSED)
+
+
+def _asked_status(settings: RunnerSettings, json: bool) -> int:
+    """The exit code."""
+    asked = asyncio.run(ask_all(settings))
+    if not settings.names_addresses and not any(process.answered for process in asked):
+        raise CommandFailed(f"no platform was ever started at {settings.home}; start one with: hydra up")
+    services, trouble = _services()
+    found = found_access(settings.home)
+    in_order = all(process.ready for process in asked) and not _behind(services) and not trouble
+    analyst = found.analyst if found is not None else "not known here: no step `analyst` has left its word"
+    if json:
+        processes = [
+            {"name": p.name, "state": _state(p), "address": p.address, "reason": p.reason} for p in asked
+        ]  # fmt: skip
+        show_json({"ready": in_order, "processes": processes, "analyst": analyst, "services": services,
+                   "trouble": trouble})  # fmt: skip
+    else:
+        rows = ((p.name, _state(p), p.address, p.reason or None) for p in asked)
+        show_table("Platform, as its processes answer", ("process", "state", "address", "reason"), rows)
+        out.print(f"Readers of ClickHouse: {analyst}", markup=False)
+        _show_services(services, trouble)
+    return EXIT_OK if in_order else EXIT_REFUSED
+
+
+def _state(process: AskedProcess) -> str:
+    return "ready" if process.ready else "not_ready" if process.answered else "away"
+
+
+def _behind(services: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Services with fewer instances ready than wanted."""
+    return [s for s in services if s["status"] not in ("deleted", "stopped") and s["ready"] < s["replicas"]]
 
 
 def _show(running: platform_status.PlatformStatus, services: list[dict[str, Any]], trouble: str) -> None:
@@ -101,13 +138,17 @@ def _show(running: platform_status.PlatformStatus, services: list[dict[str, Any]
             for p in running.processes
         ),
     )
+    if running.reason:
+        out.print(running.reason, markup=False)
+    _show_services(services, trouble)
+
+
+def _show_services(services: list[dict[str, Any]], trouble: str) -> None:
     show_table(
         "Services",
         ("access path", "status", "ready", "replicas"),
         ((s["access_path"], s["status"], s["ready"], s["replicas"]) for s in services),
     )
-    if running.reason:
-        out.print(running.reason, markup=False)
     if trouble:
         out.print(f"Services cannot be listed: {trouble}", markup=False)
 

@@ -17,7 +17,7 @@ PAUSE_AFTER_FAILURE_S = 0.5
 ANSWER_WITHIN_S = 60.0
 TOKENS_MAX = 120
 LONG_TOKENS = 1500
-"""Seconds of streaming, at the pace that ledgers.yml sets."""
+"""Seconds of streaming, at the pace that engines.env sets."""
 
 
 class OfficialLoad:

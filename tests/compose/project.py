@@ -14,7 +14,8 @@ from typing import Any
 from tests.servers.platform import ROOT, wait_until
 from tests.servers.ports import free_port
 
-FILES = ("docker-compose.yml", "tests/compose/ledgers.yml")
+SETTINGS = "tests/compose/engines.env"
+PROFILES = ("gpu", "observability")
 PUBLISHED = ("gateway", "accounts", "lifecycle", "billing")
 NODES = "/var/lib/hydra/nodes"
 
@@ -67,16 +68,23 @@ class Struck:
 
 
 class ComposeProject:
-    """Everything of it carries `name`, and so does the image that it builds."""
+    """docker-compose.yml as it is, on free ports, with the settings of the test's own file. Everything carries `name`,
+    and so does the image that it builds."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.image = f"{name}:test"
         self.ports = {service: free_port() for service in PUBLISHED}
-        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRA_", "KAFKA_"))}
+        # Not the settings of whoever works in this checkout.
+        others = ("HYDRA_", "KAFKA_", "COMPOSE_")
+        self.environment = {key: value for key, value in os.environ.items() if not key.startswith(others)}
         self.environment |= {f"HYDRA_{service.upper()}_PORT": str(port) for service, port in self.ports.items()}
-        # No settings of whoever works in this checkout.
-        self.environment |= {"HYDRA_IMAGE": self.image, "HYDRA_SETTINGS_FILE": "tests/compose/none.env"}
+        # Not the settings of whoever works in this checkout.
+        self.environment |= {
+            "HYDRA_IMAGE": self.image,
+            "HYDRA_SETTINGS_FILE": SETTINGS,
+            "COMPOSE_DISABLE_ENV_FILE": "1",
+        }
 
     def url(self, service: str) -> str:
         """Where a published service is reached from this machine."""
@@ -100,21 +108,14 @@ class ComposeProject:
 
     def compose(self, *words: str, check: bool = True, within_s: float = ANSWER_WITHIN_S) -> str:
         """As `docker`, for this project."""
-        files = [word for file in FILES for word in ("--file", file)]
-        words = ("compose", "--progress", "quiet", "--project-name", self.name, *files, *words)
+        words = ("compose", "--progress", "quiet", "--project-name", self.name, *words)
         return self.docker(*words, check=check, within_s=within_s)
 
     def start(self, *options: str) -> None:
         """Builds the image and brings everything up, ready."""
         say("building the image")
         self.compose("build", within_s=BUILD_WITHIN_S)
-        say("starting ClickHouse, and the step that makes its users")
-        self.compose("up", "analyst", within_s=UP_WITHIN_S)
-        if "no analyst:" in self.compose("logs", "analyst"):
-            # A stand-in: the engine alone, behind enough of the HTTP interface for queries and inserts.
-            say("this ClickHouse has no SQL users: billing reads as its owner, and batches stay small")
-            self.environment |= {"HYDRA_BILLING_CLICKHOUSE_USER": "hydra", "COMPOSE_TEST_BATCH_RECORDS_MAX": "20"}
-        say("starting everything else")
+        say("starting everything")
         try:
             self.compose("up", "--detach", "--wait", *options, within_s=UP_WITHIN_S)
         except AssertionError:
@@ -146,6 +147,13 @@ class ComposeProject:
     def hydra(self, *words: str) -> Any:
         """`hydra WORDS --json` in a container that has the operator's token, decoded."""
         return json.loads(self.compose("exec", "-T", "accounts", "hydra", *words, "--json"))
+
+    def status(self) -> tuple[bool, dict[str, Any]]:
+        """Whether `hydra status` ends with 0, and what it tells."""
+        code = 'hydra status --json; echo "$?"'
+        told, _, ended = self.compose("exec", "-T", "accounts", "sh", "-c", code).rstrip().rpartition("\n")
+        found: dict[str, Any] = json.loads(told)
+        return ended == "0", found
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         """As the owner of the database, in ClickHouse's own container."""

@@ -19,20 +19,23 @@ from openai import OpenAI
 
 from adapters import secret_files
 from adapters.clickhouse.client import BILLING
-from runner.container_secrets import BILLING_USER_SETTING, handed_to_readers
+from runner.container_secrets import handed_to_readers
 from runner.processes import PROCESSES
 from tests.compose.books import compare
 from tests.compose.load import OfficialLoad
-from tests.compose.project import BACK_WITHIN_S, ComposeProject, say
+from tests.compose.project import BACK_WITHIN_S, PROFILES, ComposeProject, say
 from tests.servers.platform import wait_until
 
 SHARED = "public/deepseek-r1"
 NODES = 2
 ANSWERS_BETWEEN_HARMS = 60
+ANSWERS_IN_A_BACKLOG = 200
+"""Their ids are more than a request of HTTP carries in its URL."""
 SEED = 20261121
 STEPS = {process.name for process in PROCESSES if process.kind == "step"} | {"secrets"}
 ANOTHERS_IMAGE = {"kafka", "clickhouse"}
 OUR_USER = 10001
+LIST_ACCESS = "import os; print(*os.listdir('/var/lib/hydra/access'))"
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +107,42 @@ def test_everything_runs_as_nobody_in_particular(project: ComposeProject) -> Non
     ]
 
 
+def test_the_file_is_whole_with_every_profile(project: ComposeProject) -> None:
+    profiles = [word for profile in PROFILES for word in ("--profile", profile)]
+    plain, whole = (
+        set(json.loads(project.compose(*words, "config", "--format", "json"))["services"]) for words in ((), profiles)
+    )
+    assert whole - plain == {"node-gpu", "prometheus", "grafana"}
+    assert plain == {of.name for of in PROCESSES} - {"worker"} | {"node", "secrets"}
+
+
+def test_the_operator_is_told_what_is_ready_and_what_is_wrong(project: ComposeProject) -> None:
+    in_order, told = project.status()
+    assert in_order, told
+    names = [row["name"] for row in told["processes"]]
+    assert set(names) == {of.name for of in PROCESSES if of.kind != "step"} and names.count("worker") == NODES
+    # One of two: a ClickHouse with SQL users, or one without, whose owner billing reads as.
+    billing = next(row["reason"] for row in told["processes"] if row["name"] == "billing")
+    owner_reads = told["analyst"].startswith("no analyst:") and "billing reads as hydra" in told["analyst"]
+    assert owner_reads or told["analyst"] == "analyst: SQL user on the server"
+    assert ("reads ClickHouse as hydra" in billing) is owner_reads
+    held = {name for name in project.python("billing", LIST_ACCESS).split() if name != "clickhouse.json"}
+    assert held == ({secret_files.CLICKHOUSE_ADMIN_PASSWORD} if owner_reads else set())
+    project.compose("stop", "live_spend")
+    in_order, told = project.status()
+    assert not in_order
+    assert [row["name"] for row in told["processes"] if row["state"] != "ready"] == ["live_spend"]
+    project.compose("start", "live_spend")
+    wait_until(lambda: project.status()[0], "everything is ready again", BACK_WITHIN_S, 1.0)
+
+
 def test_a_container_sees_the_secrets_that_it_reads_and_no_other(project: ComposeProject) -> None:
     look = """
 import json, pathlib
 files = pathlib.Path("/var/lib/hydra/secrets").iterdir()
 print(json.dumps({file.name: [oct(file.stat().st_mode & 0o777), file.stat().st_uid] for file in files}))
 """
-    handed = dict(handed_to_readers(project.environment.get(BILLING_USER_SETTING, BILLING)))
+    handed = dict(handed_to_readers(BILLING))
     assert handed.pop("analyst")  # a step, which has ended
     for service, names in {**handed, "accounts": secret_files.ALL}.items():
         found = json.loads(project.python(service, look))
@@ -132,8 +164,8 @@ def test_the_bill_is_the_engines_count_whatever_is_killed(project: ComposeProjec
         project.url("gateway"), customer.key, customer.account, [SHARED, SHARED, customer.own], seed=SEED
     )
 
-    def more_answers() -> None:
-        wanted = load.answered() + ANSWERS_BETWEEN_HARMS
+    def more_answers(number: int = ANSWERS_BETWEEN_HARMS) -> None:
+        wanted = load.answered() + number
         wait_until(lambda: load.answered() >= wanted, f"{wanted} answers; seen: {load.seen()}", 120)
 
     with load.running():
@@ -154,6 +186,10 @@ def test_the_bill_is_the_engines_count_whatever_is_killed(project: ComposeProjec
         assert served > before, "the gateway serves without Kafka"
         kafka.await_back()
         more_answers()
+        say("stopping the warehouse, so that it comes back to a long batch")
+        project.compose("stop", "warehouse")
+        more_answers(ANSWERS_IN_A_BACKLOG)
+        project.compose("start", "warehouse")
         say("killing the gateway")
         with load.long_streams():
             wait_until(lambda: load.streaming() > 0, "a stream has begun")
@@ -169,6 +205,9 @@ def test_the_bill_is_the_engines_count_whatever_is_killed(project: ComposeProjec
     assert sum(int(line["quantity"]) for line in bill["lines"] if line["meter"] != "instance_seconds") == (
         compared.billed_tokens
     )
+    asking: dict[str, Any] = {"params": {"limit": 500}, "headers": {"Authorization": f"Bearer {customer.key}"}}
+    page = httpx.get(f"{project.url('billing')}/v1/requests", **asking, timeout=60)
+    assert page.status_code == 200 and len(page.json()["data"]) > ANSWERS_IN_A_BACKLOG, page.text[:1000]
 
 
 def test_billing_answers_a_customer_from_outside(project: ComposeProject, customer: Customer) -> None:
