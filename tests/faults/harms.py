@@ -64,7 +64,8 @@ def kill_engine(platform: Platform, instance: str) -> None:
         process = record.get("process")
         return None if process is None else process["pid"]
 
-    os.killpg(wait_until(engine, f"{instance} has an engine", BACK_WITHIN_S), signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it has just died by itself
+        os.killpg(wait_until(engine, f"{instance} has an engine", BACK_WITHIN_S), signal.SIGKILL)
 
 
 def engines(platform: Platform) -> list[int]:
@@ -120,10 +121,15 @@ def service_in_trouble(access_path: str) -> Callable[[Status], str]:
     return told
 
 
-def await_told(platform: Platform, trouble: Callable[[Status], str], what: str) -> str:
-    """Ask `hydra status` until it tells of the trouble, and fails as it must; returns what it said."""
+def await_told(
+    platform: Platform, trouble: Callable[[Status], str], what: str, harm: Callable[[], None] | None = None
+) -> str:
+    """Ask `hydra status` until it tells of the trouble, and fails as it must; returns what it said. `harm` is done
+    before each time."""
 
     def told() -> str:
+        if harm is not None:
+            harm()
         seen = status(platform)
         said = trouble(seen)
         assert not said or seen["code"] != 0, f"hydra status tells of trouble and ends with 0: {seen}"

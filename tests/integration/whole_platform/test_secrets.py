@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,12 +59,15 @@ def engine_keys(platform: Platform) -> list[str]:
 
 def places_of(needles: dict[str, bytes], home: Path) -> Iterable[str]:
     """Where a needle stands in a file of `home`, its `secrets/` aside."""
-    for path in home.rglob("*"):
-        if not path.is_file() or path.is_relative_to(home / "secrets"):
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            content = path.read_bytes()
-            yield from (f"{name} in {path.relative_to(home)}" for name, needle in needles.items() if needle in content)
+    # Databases make and remove files and folders meanwhile; `walk` leaves out those that have gone.
+    for folder, _, names in os.walk(home):
+        for path in (Path(folder) / name for name in names):
+            if not path.is_file() or path.is_relative_to(home / "secrets"):
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                content = path.read_bytes()
+                where = path.relative_to(home)
+                yield from (f"{name} in {where}" for name, needle in needles.items() if needle in content)
 
 
 async def messages_with(needles: dict[str, bytes], bootstrap: str) -> list[str]:
