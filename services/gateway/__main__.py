@@ -8,6 +8,7 @@ import logging
 import secrets
 import signal
 import sys
+import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,9 @@ from services.gateway.upstream_pool import UpstreamPool
 logger = logging.getLogger(__name__)
 
 PUBLISH_AT_END_S = 5.0
+FOLDER_WAIT_S = 15.0
+"""More than a neighbour takes to publish a batch of what was left behind."""
+FOLDER_POLL_S = 0.1
 
 
 async def serve(platform: PlatformSettings) -> None:
@@ -44,11 +48,8 @@ async def serve(platform: PlatformSettings) -> None:
     gateway_id = settings.id or f"g-{secrets.token_hex(6)}"
     root = settings.spool_root or platform.home / "gateway" / "spools"
     folder = root / gateway_id
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = spool_files.FolderLock(folder)
-    if not lock.take():
-        raise Misconfigured(f"another gateway runs under the name {gateway_id}; set HYDRA_GATEWAY_ID")
-    leftovers = spool_files.segments(folder)
+    lock = await own_folder(folder)
+    leftovers = _own_leftovers(folder)
     gateway, state = _wired(platform, settings, gateway_id, root)
     producer = EventProducer(platform.kafka_bootstrap, timeout_s=10.0)
     gateway.metrics.traces = traces = traces_of("gateway")
@@ -86,6 +87,20 @@ async def serve(platform: PlatformSettings) -> None:
         task.result()
 
 
+async def own_folder(folder: Path, wait_s: float = FOLDER_WAIT_S) -> spool_files.FolderLock:
+    """The spool's folder, made and locked. Raises Misconfigured where another holds it for longer than `wait_s`: a
+    neighbour that publishes what we left behind lets go of it, another gateway of our name does not."""
+    lock = spool_files.FolderLock(folder)
+    ends = time.monotonic() + wait_s
+    while True:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if lock.take():
+            return lock
+        if time.monotonic() > ends:
+            raise Misconfigured(f"another gateway runs under the name {folder.name}; set HYDRA_GATEWAY_ID")
+        await asyncio.sleep(FOLDER_POLL_S)
+
+
 def _wired(
     platform: PlatformSettings, settings: GatewaySettings, gateway_id: str, root: Path
 ) -> tuple[Gateway, PlatformState]:
@@ -119,6 +134,15 @@ def _wired(
         gateway_id, settings, loop, admission=admission, routes=routes, pool=pool, spool=spool, state=state
     )
     return gateway, state
+
+
+def _own_leftovers(folder: Path) -> list[Path]:
+    """Segments of an earlier run under this gateway's name, the last one without what its crash has torn."""
+    leftovers = spool_files.segments(folder)
+    with suppress(OSError):  # a disk that fails is told of by whoever adopts them
+        if leftovers and (cut := spool_files.cut_torn_end(leftovers[-1])):
+            logger.info("a torn end was cut", extra={"file": leftovers[-1].name, "bytes": cut})
+    return leftovers
 
 
 def _stop_asked_for(loop: asyncio.AbstractEventLoop) -> asyncio.Event:

@@ -11,7 +11,7 @@ from adapters.errors import Unavailable
 from adapters.kafka.producer import EventProducer
 from schemas import topics
 from services.gateway.metrics import Metrics
-from services.gateway.spool_files import FolderLock, left_behind, segments
+from services.gateway.spool_files import DAMAGED_SUFFIX, FolderLock, left_behind, segments
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Adoption:
         """`own_leftovers` are segments that an earlier run under this gateway's own name has left."""
         leftovers: list[Path] = []
         while True:
+            self._metrics.damaged_spools = sum(1 for _ in self._root.glob(f"*{DAMAGED_SUFFIX}"))
             try:
                 if own_leftovers:
                     leftovers, own_leftovers = own_leftovers, []
@@ -78,7 +79,8 @@ class Adoption:
         """All or nothing is removed: what was sent before a failure is sent again, under the same ids."""
         batch: list[tuple[str, bytes]] = []
         count = lost = 0
-        for left in left_behind(paths):
+        damaged: list[Path] = []
+        for left in left_behind(paths, damaged):
             batch.append((left.account, left.event))
             lost += left.lost
             if len(batch) >= self._batch_max:
@@ -91,4 +93,17 @@ class Adoption:
         if lost:
             logger.warning("requests were lost with the gateway that ran them", extra={"requests": lost})
         for path in paths:
-            path.unlink()
+            if path in damaged:
+                self._keep_aside(path)
+            else:
+                path.unlink()
+
+    def _keep_aside(self, path: Path) -> None:
+        """Out of every reader's way and beside the spools, where it is counted until a person takes it away."""
+        name = f"{path.parent.name}-{path.stem}"
+        kept, number = self._root / f"{name}{DAMAGED_SUFFIX}", 1
+        while kept.exists():  # a name that is used again numbers its segments anew
+            number += 1
+            kept = self._root / f"{name}-{number}{DAMAGED_SUFFIX}"
+        path.rename(kept)
+        logger.error("spool is damaged", extra={"folder": path.parent.name, "file": path.name, "kept_as": kept.name})

@@ -64,6 +64,7 @@ class Metrics:
         self.lost_requests = 0
         self.adoption_waits_since: float | None = None
         self.unreadable_spools = 0
+        self.damaged_spools = 0
         self.time_doubtful = 0
         self.traces: Traces | None = None
 
@@ -165,6 +166,7 @@ class Metrics:
             ("spool_bytes", "Bytes of the spool on disk and reserved", gateway.spool.bytes_used),
             ("spool_limit_bytes", "Bytes that the spool may take", gateway.settings.spool_bytes_max),
             ("spool_unpublished_bytes", "Bytes of the spool that Kafka lacks", gateway.spool.bytes_unpublished),
+            ("spools_damaged", "Files of damaged spools that were kept aside and lie there", self.damaged_spools),
             ("spool_oldest_seconds", "Age of the oldest usage that Kafka lacks; 0: none", oldest_s),
             (
                 "adoption_waiting_seconds",

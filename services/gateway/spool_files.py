@@ -1,5 +1,7 @@
 """The spool on disk: records, segments and folders. A record is length, CRC-32 and payload; a torn tail is cut.
 
+A crash tears the end of the newest segment alone. Other bytes that are no record are damage: it hides no record behind.
+
 A payload begins with its kind: an intent (a request is about to be dispatched) or an end (its usage event, ready to
 publish). Both name their request, so that an intent without an end tells of a gateway that died.
 """
@@ -27,7 +29,10 @@ HEADER_BYTES = _HEADER.size
 RECORD_BYTES_MAX = 1 << 20
 INTENT, END = b"I", b"E"
 _SEGMENT = re.compile(r"\d{12}\.spool")
+_RECORD_START = re.compile(rb"(?=..[\x00-\x10]\x00.{4}[%b%b])" % (INTENT, END), re.DOTALL)
+"""Where a record may begin: a length up to RECORD_BYTES_MAX, any checksum, a kind."""
 LOCK_NAME = "lock"
+DAMAGED_SUFFIX = ".damaged"
 USAGE_SOURCE = "/hydra/gateway"
 
 
@@ -107,6 +112,41 @@ def payloads(data: bytes, offset: int = 0) -> Iterator[tuple[bytes, int]]:
         offset = end
 
 
+def _next_record(data: bytes, offset: int) -> int | None:
+    """Where the next whole record begins, at any byte from `offset` on."""
+    for match in _RECORD_START.finditer(data, offset):
+        if next(payloads(data, match.start()), None) is not None:
+            return match.start()
+    return None
+
+
+def salvaged(data: bytes) -> tuple[list[bytes], int, bool]:
+    """The payload of every whole record, the offset behind the last, and whether there was damage before that."""
+    found: list[bytes] = []
+    offset, damaged = 0, False
+    while True:
+        for payload, following in payloads(data, offset):
+            found.append(payload)
+            offset = following
+        start = _next_record(data, offset + 1) if offset < len(data) else None
+        if start is None:
+            return found, offset, damaged
+        offset, damaged = start, True
+
+
+def cut_torn_end(path: Path) -> int:
+    """Cut what a crash has left behind the newest segment's last record; returns the bytes cut.
+
+    For a gateway that is about to write newer ones: behind those a torn end would be damage. What is damaged stays.
+    """
+    data = path.read_bytes()
+    _, end, damaged = salvaged(data)
+    if damaged or end == len(data):
+        return 0
+    os.truncate(path, end)
+    return len(data) - end
+
+
 def lost_usage(intent: Intent) -> TokensUsed:
     """The usage of a request whose gateway died: from the intent alone, so every adopter builds the same."""
     return TokensUsed(
@@ -155,13 +195,20 @@ class LeftBehind(NamedTuple):
     lost: bool
 
 
-def left_behind(paths: list[Path]) -> Iterator[LeftBehind]:
-    """All that a dead gateway's segments hold: its ends, then one event per intent without one."""
+def left_behind(paths: list[Path], damaged: list[Path] | None = None) -> Iterator[LeftBehind]:
+    """All that a dead gateway's segments hold: its ends, then one event per intent without one.
+
+    `paths` are all of them, oldest first. `damaged` is given each in which something cannot be read that was on disk.
+    """
     open_intents: dict[str, Intent] = {}
     # Kept to the end: after a write that failed in part, an intent may stand once more behind its request's end.
     ended: set[str] = set()
     for path in paths:
-        for payload, _ in payloads(path.read_bytes()):
+        data = path.read_bytes()
+        found, end, broken = salvaged(data)
+        if damaged is not None and (broken or (end < len(data) and path is not paths[-1])):
+            damaged.append(path)
+        for payload in found:
             record = parsed(payload)
             if isinstance(record, End):
                 open_intents.pop(record.request_id, None)
