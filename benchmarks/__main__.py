@@ -1,6 +1,6 @@
 """`make bench`: runs the measures, prints them, and appends them to benchmarks/history.jsonl.
 
-python -m benchmarks [gateway] [streams] [answer_to_charge] [footprint]
+python -m benchmarks [gateway] [streams] [answer_to_charge] [footprint] [promises]
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import Any
 
 import uvloop
 
-from benchmarks import answer_to_charge, footprint, gateway, streams
+from benchmarks import answer_to_charge, footprint, gateway, promises, streams
 
 MEASURES: dict[str, Callable[[], Coroutine[Any, Any, dict[str, float]]]] = {
     "gateway": gateway.measure,
     "streams": streams.measure,
     "answer_to_charge": answer_to_charge.measure,
     "footprint": footprint.measure,
+    "promises": promises.measure,
 }
 HISTORY = Path(__file__).parent / "history.jsonl"
 

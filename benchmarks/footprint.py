@@ -1,15 +1,16 @@
-"""What each process of a whole platform takes: seconds until it is ready, memory at rest and under load."""
+"""What a whole platform and each of its processes take: seconds until ready, memory at rest and under load."""
 
 from __future__ import annotations
 
 import asyncio
-import re
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
 
 from benchmarks import load
+from runner.linux_processes import snapshot
 from runner.status import PlatformStatus
 from tests.servers.platform import Platform
 
@@ -17,23 +18,29 @@ SETTLE_S = 15.0
 LOOK_EVERY_S = 0.05
 LOAD_CONNECTIONS = 8
 LOAD_REQUESTS = 20_000
+MIB = 1 << 20
 BODY = b'{"model":"public/deepseek-r1","max_tokens":8,"messages":[{"role":"user","content":"x"}]}'
 
 
 async def measure() -> dict[str, float]:
-    """By process: `<name>_start_s` from its spawn to ready, `<name>_rest_mib`, `<name>_load_mib` (the highest)."""
+    """By process: `<name>_start_s` from its spawn to ready, `<name>_rest_mib`, `<name>_load_mib` (the highest).
+
+    `platform` is all of it, its supervisor and the engines included; it is ready when every wanted instance is, as
+    `hydra status` says it, from the moment at which `hydra up` was typed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         platform = Platform(Path(folder))
+        begun = time.monotonic()
         starting = asyncio.create_task(asyncio.to_thread(platform.start))
         try:
             figures = await _starts(platform, starting)
             await starting
+            figures["platform_start_s"] = time.monotonic() - begun
             await asyncio.sleep(SETTLE_S)
             status = _status(platform)
             assert status is not None
-            pids = {process.name: process.pid for process in status.processes if process.pid is not None}
-            figures |= {f"{name}_rest_mib": resident_mib(pid) for name, pid in pids.items()}
-            figures |= await _under_load(platform, pids)
+            figures |= {f"{name}_rest_mib": mib for name, mib in resident_mib(status).items()}
+            figures |= await _under_load(platform, status)
             return figures
         finally:
             await asyncio.gather(starting, return_exceptions=True)
@@ -52,15 +59,14 @@ async def _starts(platform: Platform, starting: asyncio.Task[None]) -> dict[str,
     return ready
 
 
-async def _under_load(platform: Platform, pids: dict[str, int]) -> dict[str, float]:
+async def _under_load(platform: Platform, status: PlatformStatus) -> dict[str, float]:
     account = await asyncio.to_thread(platform.new_account, "bench")
     key = await asyncio.to_thread(platform.new_key, account)
     target = load.post("127.0.0.1", platform.ports["gateway"], "/v1/chat/completions", BODY, key)
     burden = asyncio.create_task(load.run(target, LOAD_CONNECTIONS, LOAD_REQUESTS))
-    highest = dict.fromkeys(pids, 0.0)
+    highest = resident_mib(status)
     while not burden.done():
-        for name, pid in pids.items():
-            highest[name] = max(highest[name], resident_mib(pid))
+        highest = {name: max(highest[name], mib) for name, mib in resident_mib(status).items()}
         await asyncio.sleep(0.5)
     await burden
     return {f"{name}_load_mib": mib for name, mib in highest.items()}
@@ -73,7 +79,21 @@ def _status(platform: Platform) -> PlatformStatus | None:
         return None
 
 
-def resident_mib(pid: int) -> float:
-    """What the process itself holds in memory; its children are not counted."""
-    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
+def resident_mib(status: PlatformStatus) -> dict[str, float]:
+    """Resident memory by process, children left out; of the supervisor, of the engines and of all together.
+
+    Memory that several processes share counts once for each, so all together is rather too much than too little.
+    """
+    table = snapshot()
+    found = {
+        process.name: table.resident_bytes.get(process.pid, 0) / MIB
+        for process in status.processes
+        if process.pid is not None
+    }
+    (worker,) = (process.pid for process in status.processes if process.name == "worker")
+    assert worker is not None
+    return found | {
+        "supervisor": table.resident_bytes.get(status.pid, 0) / MIB,
+        "engines": table.resident_with_children(worker) / MIB - found["worker"],
+        "platform": table.resident_with_children(status.pid) / MIB,
+    }

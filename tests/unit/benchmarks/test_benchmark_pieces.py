@@ -1,17 +1,25 @@
 """What `make bench` is put together from works; how fast anything is, no test says."""
 
 import asyncio
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from benchmarks import load, upstream
 from benchmarks.cpu import cores_apart, cpu_seconds
+from benchmarks.footprint import resident_mib
 from benchmarks.gateway import CELLS, PATH, Cell, Subject, medians_and_ratios
 from benchmarks.nginx import running_nginx
+from benchmarks.promises import Followed
+from runner.status import PlatformStatus, ProcessStatus
 from tests.servers.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -107,3 +115,59 @@ def test_what_is_measured_has_a_core_of_its_own_where_there_are_two() -> None:
     measured, others = cores_apart()
     assert len(measured) == 1 and others
     assert measured.isdisjoint(others) or measured == others
+
+
+TAKES_MEMORY = "x = bytearray({mib} << 20); import sys; print(len(x), flush=True); sys.stdin.read()"
+WORKER = f"""
+import subprocess, sys
+engine = subprocess.Popen([sys.executable, "-c", {TAKES_MEMORY.format(mib=200)!r}], start_new_session=True)
+{TAKES_MEMORY.format(mib=50)}
+"""
+
+
+def test_the_memory_of_a_platform_has_its_engines_in_it() -> None:
+    """This process is the supervisor, and its child a worker with one engine in a session of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as worker:
+        assert worker.stdin is not None and worker.stdout is not None
+        told = {worker.stdout.readline(), worker.stdout.readline()}
+        assert told == {f"{50 << 20}\n", f"{200 << 20}\n"}
+        process = ProcessStatus(name="worker", kind="service", state="ready", port=None, log="", pid=worker.pid)
+        status = PlatformStatus(
+            state="running",
+            home="",
+            engine="simulated",
+            pid=os.getpid(),
+            pid_ticks=0,
+            started=time.time(),
+            mark="",
+            processes=(process,),
+        )
+        found = resident_mib(status)
+        worker.stdin.close()
+    assert set(found) == {"worker", "engines", "supervisor", "platform"}
+    assert 50 <= found["worker"] < 200 <= found["engines"] < 400
+    assert found["platform"] >= found["worker"] + found["engines"] + found["supervisor"] - 0.001
+
+
+def test_charges_are_behind_by_what_is_not_charged_yet() -> None:
+    start = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+    def after(seconds: int) -> datetime:
+        return start + timedelta(seconds=seconds)
+
+    followed = Followed()
+    for at, charged_s in ((-1, ()), (10, ()), (55, ()), (56, (50,)), (90, (50,)), (107, (50, 100))):
+        segments = [(after(until - 50), after(until)) for until in charged_s]
+        followed.saw(after(at), segments)
+    figures = followed.figures()
+    # 10 and 55 s before there was a charge, then 6, 40 and 7.
+    assert figures == {"charges_behind_p50_s": 10, "charges_behind_max_s": 55, "charges_seen": 2}
+
+
+def test_an_instance_without_a_charge_is_no_figure() -> None:
+    followed = Followed()
+    followed.saw(datetime(2026, 11, 20, 12, tzinfo=UTC), [])
+    with pytest.raises(RuntimeError, match="no charge"):
+        followed.figures()
