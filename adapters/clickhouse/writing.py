@@ -133,7 +133,7 @@ async def _conflicts_after(clickhouse: ClickHouse, hashes: Collection[_Hash]) ->
         rows = await clickhouse.query(_CONFLICTS, number)
         kept = await clickhouse.query("SELECT count() FROM event_hashes WHERE batch = {batch:UInt64}", number)
         if kept == [(len(hashes),)]:
-            return [_Conflict(*where, kind, id) for kind, id, found in rows for where in found]
+            return [_Conflict(account, event, kind, id) for kind, id, found in rows for account, event in found]
         # Another writer sends the same: a merge has left its rows in place of ours, and the question has missed those.
     if hashes:
         raise Unavailable("another warehouse writes the same events to ClickHouse at this moment")
