@@ -93,7 +93,7 @@ async def own_folder(folder: Path, wait_s: float = FOLDER_WAIT_S) -> spool_files
     lock = spool_files.FolderLock(folder)
     ends = time.monotonic() + wait_s
     while True:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True, mode=0o700)
         if lock.take():
             return lock
         if time.monotonic() > ends:
