@@ -38,13 +38,15 @@ def is_alive(pid: int) -> bool:
 
 
 def test_all_limits_together_are_what_make_e2e_promises() -> None:
-    longest_lane = max(sum(part.limit_minutes for part in lane) for lane in runner.LANES)
-    assert longest_lane + runner.COMPOSE.limit_minutes <= runner.ALL_WITHIN_MINUTES
+    longest_lane = max(sum(part.longest_minutes for part in lane) for lane in runner.LANES)
+    parts_end_after = longest_lane + runner.COMPOSE.longest_minutes
+    assert parts_end_after <= runner.ALL_WITHIN_MINUTES - runner.BEFORE_AND_BETWEEN_MINUTES
+    assert all(part.longest_minutes > part.limit_minutes + part.end_grace_s / 60 for part in runner.PARTS.values())
 
 
 async def test_what_a_part_leaves_behind_is_ended(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    assert await runner._passes(part(LEAVES_ONE_BEHIND.format(pid_file=str(pid_file))))
+    assert await runner._outcome(part(LEAVES_ONE_BEHIND.format(pid_file=str(pid_file)))) == "passed"
     pid = int(pid_file.read_text())
     deadline = time.monotonic() + 60
     while is_alive(pid):
@@ -52,23 +54,61 @@ async def test_what_a_part_leaves_behind_is_ended(tmp_path: Path) -> None:
         await asyncio.sleep(0.1)
 
 
-async def test_a_part_that_ignores_being_asked_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "END_GRACE_S", 0.5)
+async def test_a_part_that_ignores_being_asked_is_killed() -> None:
     stubborn = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid()); time.sleep(600)"
     )
-    asked = runner.Part("stubborn", "a test", (sys.executable, "-c", stubborn), 0.05)
-    assert not await runner._passes(asked)
+    asked = runner.Part("stubborn", "a test", (sys.executable, "-c", stubborn), 0.05, end_grace_s=0.5)
+    assert await runner._outcome(asked) == "FAILED"
     assert not is_alive(int((runner.LOGS / "stubborn.log").read_text()))
 
 
 async def test_a_line_over_the_limit_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "LINE_BYTES_MAX", 1000)
-    assert await runner._passes(part("print('x' * 50_000); print('behind it')"))
+    assert await runner._outcome(part("print('x' * 50_000); print('behind it')")) == "passed"
     log = (runner.LOGS / "tried.log").read_text()
     assert "left out: a line of more than 1000 bytes" in log and log.endswith("behind it\n")
 
 
 async def test_a_part_that_fails_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not await runner._passes(part("raise SystemExit(3)"))
+    assert await runner._outcome(part("raise SystemExit(3)")) == "FAILED"
     assert "FAILED, exit code 3" in capsys.readouterr().out
+
+
+SKIPS = """
+import pytest
+pytestmark = pytest.mark.skip(reason="this machine has no wings")
+def test_one(): ...
+def test_two(): ...
+"""
+RUNS_ONE = """
+import pytest
+@pytest.mark.skip(reason="this machine has no wings")
+def test_one(): ...
+def test_two(): ...
+"""
+
+
+@pytest.mark.parametrize(("code", "outcome"), [(SKIPS, "left out"), (RUNS_ONE, "passed")])
+async def test_a_part_that_skips_everything_is_left_out_and_not_passed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], code: str, outcome: str
+) -> None:
+    (tmp_path / "test_flight.py").write_text(code)
+    # Not within this project's settings, which are about its own tests.
+    settings = ("--rootdir", str(tmp_path), "-c", str(tmp_path / "none.ini"), "-p", "no:cacheprovider")
+    (tmp_path / "none.ini").write_text("[pytest]\n")
+    played = runner.Part("flight", "a test", (*runner._pytest(str(tmp_path)), *settings), 2)
+    assert await runner._outcome(played) == outcome
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(f"flight: {outcome}") and ("no wings" in said) == (outcome == "left out")
+
+
+def test_the_last_line_counts_what_was_left_out_by_itself() -> None:
+    ended: dict[str, runner.Outcome] = {"soak": "passed", "full_disk": "left out", "bill": "passed", "faults": "FAILED"}
+    assert runner.summary(ended) == "2 passed, 1 left out (full_disk), 1 FAILED (faults)"
+    assert runner.summary({"soak": "passed"}) == "1 passed, 0 left out, 0 FAILED"
+
+
+async def test_compose_without_an_engine_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_no_engine", lambda: "there is no `docker` on this machine")
+    assert await runner._play(["compose"]) == {"compose": "left out"}
