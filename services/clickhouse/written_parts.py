@@ -76,6 +76,8 @@ class WrittenParts:
             kept = sum(part.rows for part in new if part.level == 0 and (part.database, part.table) == target)
             if kept < sum(rows) and self._keeps_parts(target):
                 room = self._engine.rows(_ROOM)[0][0]
+                found = [(part.name, part.rows, part.active) for part in new if (part.database, part.table) == target]
+                log.warning("rows of an insert are missing", extra={"table": target[1], "new_parts": str(found)})
                 raise QueryError(
                     NOT_ENOUGH_SPACE,
                     f"Of {sum(rows)} rows for {target[1]} only {kept} were kept: not enough space, the disk has {room} "
