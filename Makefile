@@ -26,9 +26,9 @@ down: ## stop the platform
 	@./hydra down
 
 test: set-up-dev ## run the tests, two files at a time, on real servers (SGLANG=1: also those that need SGLang)
-	@$(RUN) -m pytest -q -rs -n $(WORKERS) --dist loadfile -m "not sglang" tests; failed=$$?; \
+	@$(RUN) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile -m "not sglang" tests; failed=$$?; \
 	if [ -n "$(filter-out 0,$(SGLANG))$(wildcard .tools/sglang/bin/python)" ]; then \
-		$(RUN) -m pytest -q -m sglang tests/contract || failed=$$?; \
+		$(RUN) -m pytest -q -rfEs -m sglang tests/contract || failed=$$?; \
 	fi; exit $$failed
 
 check: set-up-dev ## format, lint, strict types, import layers, schemas
@@ -41,7 +41,7 @@ check: set-up-dev ## format, lint, strict types, import layers, schemas
 bench: set-up-dev ## measure, and keep the numbers in benchmarks/
 	@$(RUN) -m benchmarks
 
-e2e: set-up-dev ## the long runs, within 80 minutes (PARTS="soak bill faults outages full_disk compose")
+e2e: set-up-dev ## the long runs, within 80 minutes (PARTS="soak alerts bill faults outages full_disk compose")
 	@$(RUN) -m tests.e2e $(PARTS)
 
 compose-test: set-up-dev ## play the main job on `docker compose up`, kill Kafka and the gateway, compare the bill

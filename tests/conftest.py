@@ -1,6 +1,6 @@
 """Fixtures of all tests: real servers, one of each a run, on free ports and folders of their own."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,11 +8,23 @@ from hypothesis import HealthCheck, settings
 
 from tests.servers.clickhouse import ClickHouseProcess, running_clickhouse
 from tests.servers.kafka import running_kafka
+from tests.servers.missing_programs import failed_instead
 from tests.servers.ports import free_port
 
 # How fast examples are drawn says how busy the machine is, and nothing about what is tested.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that is left out for a program that was to be fetched has failed, where all are needed."""
+    report = yield
+    if report.skipped and (why := failed_instead(call)):
+        report.outcome, report.longrepr = "failed", why
+    return report
 
 
 @pytest.fixture(scope="session")

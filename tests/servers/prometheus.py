@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from tests.servers.missing_programs import ProgramMissing
 from tests.servers.platform import ROOT, wait_until
 from tests.servers.ports import free_port
 
@@ -22,7 +23,7 @@ FETCH_WITHIN_S = 120
 """For one attempt; there are two."""
 
 
-class PrometheusMissing(Exception):
+class PrometheusMissing(ProgramMissing):
     """Neither installed nor to be had by apt; the text says why and what to do."""
 
 
