@@ -57,7 +57,7 @@ class Part:
 
 
 def _pytest(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "pytest", "-q", "-rs", "-o", "timeout=4000", *words)
+    return (sys.executable, "-m", "pytest", "-q", "-rfEs", "-o", "timeout=4000", *words)
 
 
 SOAK = Part("soak", "30 minutes of steady load: nothing grows", _pytest("tests/e2e/test_soak.py", "-s"), 40)
