@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -309,8 +310,11 @@ class GatewayPlatform:
     def _consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
 
-    async def usage(self, account: str, count: int, *, within_s: float = 150) -> list[TokensUsed]:
-        """The usage events of an account, once there are `count` by different ids; repeats must be equal."""
+    async def usage(
+        self, account: str, count: int, *, known: Collection[str] = (), within_s: float = 150
+    ) -> list[TokensUsed]:
+        """The usage events of an account, once there are `count` by different ids and all of `known`; repeats must be
+        equal."""
         found: dict[str, bytes] = {}
         assert self._usage_from is not None
         async with self._consumer() as consumer:
@@ -318,8 +322,9 @@ class GatewayPlatform:
             for partition, offset in self._usage_from.items():
                 consumer.seek(partition, offset)
             deadline = time.monotonic() + within_s
-            while len(found) < count:
-                assert time.monotonic() < deadline, f"{len(found)} of {count} usage events: {list(found)}"
+            while len(found) < count or not found.keys() >= set(known):
+                missing = set(known) - found.keys()
+                assert time.monotonic() < deadline, f"{len(found)} of {count} usage events, without {missing}"
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     for record in records:
                         event = codec.decode(record.value, TokensUsed)
