@@ -6,21 +6,58 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import pytest_asyncio
 
 from tests.integration.whole_platform.client_environments import node_with_openai, python_with
+from tests.servers.gateway import GatewayPlatform
 from tests.servers.platform import Platform, wait_until
 
+CLIENTS = ("current", "old", "node")
 SHARED = "public/deepseek-r1"
 SCRIPTS = Path(__file__).parent / "clients"
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def trouble(tmp_path_factory: pytest.TempPathFactory, kafka: str) -> AsyncIterator[dict[str, str]]:
+    """A gateway that waits for no engine longer than a second: one engine says nothing, one breaks off in the middle of
+    an answer, and one service has lost all its instances."""
+    made = GatewayPlatform(tmp_path_factory.mktemp("trouble"), kafka, settings={"first_byte_timeout_s": "1"})
+    await made.prepare()
+    try:
+        await made.start_gateway()
+        silent, breaking = await made.start_engine(), await made.start_engine()
+        silent.order(fault="stall", seconds=600, count=len(CLIENTS))
+        breaking.order(fault="break", count=len(CLIENTS))
+        customer = await made.customer()
+        models = {
+            "silent_model": await made.service(silent),
+            "breaking_model": await made.service(breaking),
+            "gone_model": await made.service(silent),
+        }
+        for service in models.values():
+            await made.in_force(customer, service.access_path)
+        gone = models["gone_model"]
+        await made.service(path=gone.access_path, service_id=gone.service_id, instances_wanted=1, ever_ready=True)
+        await made.until_listed(customer, gone.access_path, False)
+        yield {
+            "troubled_url": made.url,
+            "troubled_key": customer.key,
+            **{name: service.access_path for name, service in models.items()},
+        }
+    finally:
+        await made.close()
+
+
 @pytest.fixture(scope="module")
-def facts(platform: Platform) -> dict[str, str]:
-    """A customer with a full key, one without scope, one over its limit, and a service that never gets ready."""
+def facts(platform: Platform, trouble: dict[str, str]) -> dict[str, str]:
+    """A customer with a full key, one without scope, a revoked one, one over its limit, a service that never gets
+    ready, and a platform in trouble."""
     account = platform.new_account("clients")
     limited = platform.new_account("limited", spend_limit="0.000001")
     limited_key = platform.new_key(limited)
@@ -30,14 +67,27 @@ def facts(platform: Platform) -> dict[str, str]:
     platform.hydra("service", "deploy", "waits", *where, "--account", account)
     platform.hydra("service", "deploy", "foreign", *where, "--account", stranger)
     spend(platform, limited_key)
-    return {
+    return trouble | {
         "key": platform.new_key(account),
+        "revoked_key": revoked_key(platform, account),
         "unscoped_key": platform.new_key(account, "billing"),
         "limited_key": limited_key,
         "model": SHARED,
         "deploying_model": f"{account}/waits",
         "foreign_model": f"{stranger}/foreign",
     }
+
+
+def revoked_key(platform: Platform, account: str) -> str:
+    """A key that was in force, and is deleted."""
+    made = platform.hydra("key", "create", "--account", account)
+    key: str = made["key"]
+    platform.await_key(key)
+    platform.hydra("key", "delete", made["id"], "--account", account)
+    asked = {"Authorization": f"Bearer {key}"}
+    models = platform.url("gateway") + "/v1/models"
+    wait_until(lambda: httpx.get(models, headers=asked).status_code == 401, "the deleted key is refused")
+    return key
 
 
 def spend(platform: Platform, key: str) -> None:
@@ -151,18 +201,27 @@ def test_only_callable_models_are_listed(seen: dict[str, Any], facts: dict[str, 
 ERRORS = {
     "no_key": (401, "missing_api_key", "AuthenticationError", None, None),
     "wrong_key": (401, "invalid_api_key", "AuthenticationError", "AuthenticationError", "AuthenticationError"),
+    "revoked_key": (401, "revoked_api_key", "AuthenticationError", "AuthenticationError", "AuthenticationError"),
     "without_scope": (403, "missing_scope", "PermissionDeniedError", "PermissionError", "PermissionDeniedError"),
     "spend_limit": (402, "insufficient_quota", "APIStatusError", None, "APIError"),
     "unknown_model": (404, "model_not_found", "NotFoundError", "InvalidRequestError", "NotFoundError"),
     "foreign_model": (404, "model_not_found", "NotFoundError", None, None),
     "unknown_model_retrieved": (404, "model_not_found", "NotFoundError", None, None),
     "deploying": (503, "service_deploying", "InternalServerError", "ServiceUnavailableError", "InternalServerError"),
+    "silent_engine": (504, "upstream_timeout", "InternalServerError", "APIError", "InternalServerError"),
+    "lost_engine": (502, "upstream_error", "InternalServerError", "APIError", "InternalServerError"),
+    "no_instance": (
+        503,
+        "no_instance_available",
+        "InternalServerError",
+        "ServiceUnavailableError",
+        "InternalServerError",
+    ),
     "wrong_type": (400, "invalid_field", "BadRequestError", None, "BadRequestError"),
     "out_of_range": (400, None, "BadRequestError", "InvalidRequestError", "BadRequestError"),
     "refused_field": (400, "invalid_field", "BadRequestError", None, None),
     "too_large": (413, "request_too_large", "APIStatusError", None, None),
 }
-CLIENTS = ("current", "old", "node")
 
 
 @pytest.mark.parametrize("error", ERRORS)

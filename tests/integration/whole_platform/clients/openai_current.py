@@ -31,6 +31,11 @@ def chat(key=None, model=model, **fields):
     return caller.chat.completions.create(model=model, **{"messages": messages, "max_tokens": 8, **fields})
 
 
+def troubled(model):
+    caller = client.with_options(base_url=facts["troubled_url"] + "/v1", api_key=facts["troubled_key"])
+    return error_of(caller.chat.completions.create, model=model, messages=messages, max_tokens=8)
+
+
 answer = chat()
 seen["chat"] = answer.model_dump(mode="json")
 chunks = list(chat(stream=True, stream_options={"include_usage": True}))
@@ -46,6 +51,7 @@ seen["model"] = client.models.retrieve(model).model_dump(mode="json")
 seen["errors"] = {
     "no_key": error_of(chat, extra_headers={"Authorization": openai.Omit()}),
     "wrong_key": error_of(chat, key="sk-" + "x" * 43),
+    "revoked_key": error_of(chat, key=facts["revoked_key"]),
     "without_scope": error_of(chat, key=facts["unscoped_key"]),
     "spend_limit": error_of(chat, key=facts["limited_key"]),
     "unknown_model": error_of(chat, model="public/no-such-model"),
@@ -54,6 +60,9 @@ seen["errors"] = {
     "wrong_type": error_of(chat, messages="hello"),
     "out_of_range": error_of(chat, temperature=-1),
     "refused_field": error_of(chat, extra_body={"lora_path": "/etc/passwd"}),
+    "silent_engine": troubled(facts["silent_model"]),
+    "lost_engine": troubled(facts["breaking_model"]),
+    "no_instance": troubled(facts["gone_model"]),
     "too_large": error_of(chat, messages=[{"role": "user", "content": "x" * 20_000_000}]),
     "unknown_model_retrieved": error_of(lambda: client.models.retrieve("public/no-such-model")),
 }

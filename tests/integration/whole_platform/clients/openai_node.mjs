@@ -24,8 +24,10 @@ async function all(stream) {
   return chunks;
 }
 
-const chat = (fields = {}, key = facts.key) =>
-  new OpenAI({ baseURL, apiKey: key, maxRetries: 0 }).chat.completions.create({ model, messages, max_tokens: 8, ...fields });
+const chat = (fields = {}, key = facts.key, url = baseURL) =>
+  new OpenAI({ baseURL: url, apiKey: key, maxRetries: 0 }).chat.completions.create({ model, messages, max_tokens: 8, ...fields });
+
+const troubled = (model) => errorOf(() => chat({ model }, facts.troubled_key, facts.troubled_url + "/v1"));
 
 seen.chat = await chat();
 seen.chat_stream = await all(await chat({ stream: true, stream_options: { include_usage: true } }));
@@ -36,11 +38,15 @@ seen.models = await all(await client.models.list());
 seen.model = await client.models.retrieve(model);
 seen.errors = {
   wrong_key: await errorOf(() => chat({}, "sk-" + "x".repeat(43))),
+  revoked_key: await errorOf(() => chat({}, facts.revoked_key)),
   without_scope: await errorOf(() => chat({}, facts.unscoped_key)),
   spend_limit: await errorOf(() => chat({}, facts.limited_key)),
   unknown_model: await errorOf(() => chat({ model: "public/no-such-model" })),
   deploying: await errorOf(() => chat({ model: facts.deploying_model })),
   wrong_type: await errorOf(() => chat({ messages: "hello" })),
   out_of_range: await errorOf(() => chat({ temperature: -1 })),
+  silent_engine: await troubled(facts.silent_model),
+  lost_engine: await troubled(facts.breaking_model),
+  no_instance: await troubled(facts.gone_model),
 };
 console.log(JSON.stringify(seen));
