@@ -59,6 +59,31 @@ def test_a_service_runs_its_process_and_asks_it_for_health(process: Process) -> 
         assert service["healthcheck"]["test"] == ["CMD", "python", "-m", "runner.container_probe", process.name]
 
 
+def test_servers_that_are_not_ours_are_asked_by_what_their_images_hold() -> None:
+    """Each at its own port and by the path by which it tells that it is ready."""
+    kafka, clickhouse = (BY_NAME[name] for name in ("kafka", "clickhouse"))
+    wanted = {
+        "kafka": ["CMD", "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{kafka.port}"],
+        "clickhouse": by_wget(f"{clickhouse.port}{clickhouse.health_path}"),
+        "prometheus": by_wget("9090/-/ready"),
+        "grafana": by_wget("3000/api/health"),
+    }
+    assert {name: SERVICES[name]["healthcheck"]["test"] for name in sorted(PUBLIC_IMAGES)} == wanted
+
+
+def by_wget(place: str) -> list[str]:
+    return ["CMD", "wget", "-q", "-O", "/dev/null", f"http://127.0.0.1:{place}"]
+
+
+@pytest.mark.parametrize("name", sorted(name for name, of in SERVICES.items() if of["restart"] != "no"))
+def test_whatever_goes_on_running_is_asked_again_and_again_within_bounds(name: str) -> None:
+    asked = SERVICES[name]["healthcheck"]
+    assert set(asked) == {"test", "interval", "timeout", "retries", "start_period"}
+    # Docker waits for as long as a start may take, and then tells within half a minute.
+    assert seconds(asked["start_period"]) >= 120 and seconds(asked["timeout"]) <= seconds(asked["interval"])
+    assert asked["retries"] * seconds(asked["interval"]) <= 30
+
+
 @pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 def test_a_service_gets_as_long_to_end_as_its_process(process: Process) -> None:
     assert seconds(service_of(process)["stop_grace_period"]) == process.stop_grace_s
@@ -69,9 +94,32 @@ def test_a_service_waits_for_what_its_process_needs(process: Process) -> None:
     probes = {each.name: each.probe for each in PROCESSES}
     wanted = {name: CONDITIONS[probes[name]] for name in process.needs} | NEEDS_BEYOND_THE_TABLE.get(process.name, {})
     found = {name: how["condition"] for name, how in service_of(process).get("depends_on", {}).items()}
-    # Where secrets are read, they are made first.
-    found.pop("secrets", None)
+    found.pop("secrets", None)  # below
     assert found == wanted
+
+
+def test_who_reads_a_secret_starts_once_all_are_made() -> None:
+    conditions = {name: of.get("depends_on", {}).get("secrets", {}).get("condition") for name, of in SERVICES.items()}
+    read = {
+        name
+        for name, of in SERVICES.items()
+        for one in of.get("volumes", [])
+        if name != "secrets" and str(one).startswith(("secrets:", "handed_"))
+    }
+    # By way of ClickHouse, which waits for them itself.
+    assert conditions.pop("analyst") is None and "clickhouse" in SERVICES["analyst"]["depends_on"]
+    assert {name for name, condition in conditions.items() if condition} == read - {"analyst"}
+    assert set(conditions.values()) == {None, "service_completed_successfully"}
+    assert "depends_on" not in SERVICES["secrets"]
+
+
+def test_what_shows_metrics_waits_for_nothing_that_serves() -> None:
+    """A profile must not hold the platform up, nor the platform a profile."""
+    assert "depends_on" not in SERVICES["prometheus"]
+    assert SERVICES["grafana"]["depends_on"]["prometheus"] == {"condition": "service_started"}
+    assert not {
+        name for name, of in SERVICES.items() if {"prometheus", "grafana", "node-gpu"} & set(of.get("depends_on", {}))
+    } - {"grafana"}
 
 
 @pytest.mark.parametrize("process", OURS, ids=lambda process: process.name)
