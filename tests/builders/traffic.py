@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import count as counted
+from itertools import islice
 from typing import Any, get_args
 
 from schemas.instances import InstanceChanged
@@ -13,9 +16,13 @@ from tests.builders.billing_events import NOON, instance, usage
 
 def requests(count: int, seed: int = 1, accounts: int = 7, first: int = 0) -> list[TokensUsed]:
     """Requests of every outcome and billing mode, over three hours."""
+    return list(islice(endless_requests(seed, accounts, first), count))
+
+
+def endless_requests(seed: int = 1, accounts: int = 7, first: int = 0) -> Iterator[TokensUsed]:
+    """See `requests`; as many as are taken."""
     drawn = random.Random(seed)
-    made = []
-    for number in range(first, first + count):
+    for number in counted(first):
         prompt = drawn.randint(1, 5_000)
         fields: dict[str, Any] = {
             "account": f"u-{drawn.randrange(accounts):012x}",
@@ -28,19 +35,22 @@ def requests(count: int, seed: int = 1, accounts: int = 7, first: int = 0) -> li
             fields["outcome"] = drawn.choice(get_args(UsageOutcome))
         if drawn.random() < 0.1:
             fields["billing"] = "time"
-        made.append(usage(number, **fields))
-    return made
+        yield usage(number, **fields)
 
 
 def instance_minutes(count: int, seed: int = 2, accounts: int = 7) -> list[InstanceChanged]:
     """Proven intervals of one instance an account, of uneven length, back to back."""
+    return list(islice(endless_instance_minutes(seed, accounts), count))
+
+
+def endless_instance_minutes(seed: int = 2, accounts: int = 7) -> Iterator[InstanceChanged]:
+    """See `instance_minutes`; as many as are taken."""
     drawn = random.Random(seed)
     starts = {account: NOON + timedelta(seconds=drawn.randrange(3600)) for account in range(accounts)}
-    made = []
-    for number in range(count):
+    for number in counted():
         account = number % accounts
         until = starts[account] + timedelta(seconds=drawn.randint(1, 4_000))
-        data = instance(
+        yield instance(
             starts[account],
             until,
             instance=f"i-{account:012x}",
@@ -48,6 +58,4 @@ def instance_minutes(count: int, seed: int = 2, accounts: int = 7) -> list[Insta
             account=f"u-{account:012x}",
             access_path=f"u-{account:012x}/test",
         )
-        made.append(data)
         starts[account] = until
-    return made

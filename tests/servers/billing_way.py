@@ -110,6 +110,14 @@ class BillingWay:
             await eventually(lambda name=name: self._has_settled(name), f"{name} has read everything")
 
     async def _has_settled(self, name: str) -> bool:
+        return not any((await self._open(name)).values())
+
+    async def lag(self, name: str) -> int:
+        """How many messages of its topics the group of a processor has not committed, as Kafka says."""
+        return sum((await self._open(name)).values())
+
+    async def _open(self, name: str) -> dict[TopicPartition, int]:
+        """The end of each partition that a processor reads, less what its group has committed there."""
         partitions = [TopicPartition(topic.name, n) for topic in GROUPS[name] for n in range(topic.partitions)]
         ends = await self.ends(partitions)
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
@@ -118,7 +126,7 @@ class BillingWay:
             committed = await admin.list_consumer_group_offsets(f"hydra.{name}")
         finally:
             await admin.close()
-        return all(ends[tp] == 0 or (tp in committed and committed[tp].offset == ends[tp]) for tp in partitions)
+        return {tp: ends[tp] - (max(0, committed[tp].offset) if tp in committed else 0) for tp in partitions}
 
     async def ends(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap)
