@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from runner import container_place
 from runner.container_place import NodeClaim, addressed, with_node_folder
 from runner.processes import PROCESSES
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
 WITHIN_S = 60.0
@@ -28,18 +30,19 @@ from pathlib import Path
 from runner import container
 from runner.processes import PROCESSES
 container.HALTED = Path(sys.argv[1])
-container.PROCESSES = tuple(replace(each, module="played") for each in PROCESSES if each.name == "topics")
+port = int(sys.argv[2]) if sys.argv[2:] else None
+container.PROCESSES = tuple(replace(each, module="played", port=port) for each in PROCESSES if each.name == "topics")
 sys.exit(container.main(["topics"]))
 """
-"""The step `topics`, played by the module `played`: it needs neither an address nor a folder."""
+"""The step `topics`, played by the module `played`: it needs no folder, and an address only where one is named."""
 
 
 @contextmanager
-def container(folder: Path, played: str) -> Iterator[subprocess.Popen[str]]:
+def container(folder: Path, played: str, port: int | None = None) -> Iterator[subprocess.Popen[str]]:
     """A first process whose one child runs this code."""
     (folder / "played.py").write_text(played)
     running = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(folder / "halted")],
+        [sys.executable, "-c", RUN, str(folder / "halted"), *([] if port is None else [str(port)])],
         env={**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -84,6 +87,19 @@ def test_after_a_stop_on_purpose_it_stays_and_says_so_until_it_is_stopped(tmp_pa
         said = running.stderr.readline()
         assert "stopped on purpose" in said and "docker compose restart topics" in said
         assert (tmp_path / "halted").exists() and running.poll() is None
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(WITHIN_S) == 78
+
+
+def test_after_a_stop_on_purpose_it_answers_in_the_processs_place(tmp_path: Path) -> None:
+    port = free_port()
+    with container(tmp_path, "raise SystemExit(78)", port) as running:
+        assert running.stderr is not None and "stopped on purpose" in running.stderr.readline()
+        # A caller who sends nothing holds it up for a moment only.
+        with socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S):
+            answer = httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=WITHIN_S)
+        assert answer.status_code == 503
+        assert answer.json()["reason"] == "topics stopped on purpose; its log says why and what to do"
         running.send_signal(signal.SIGTERM)
         assert running.wait(WITHIN_S) == 78
 
