@@ -22,7 +22,10 @@ class Rejected(HydraError):
 
 
 class Unavailable(HydraError):
-    """A dependency is down: acknowledge nothing, back off, try again."""
+    """A dependency is down: acknowledge nothing, back off, try again.
+
+    Where its text may show on a customer's port it names no address: that is for the log, said where it is raised.
+    """
 
 
 class StopOnPurpose(HydraError):

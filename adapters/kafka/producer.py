@@ -38,6 +38,7 @@ class EventProducer:
         self._producer: AIOKafkaProducer | None = None
         self._starting = asyncio.Lock()
         self._lost_sequence = False
+        self._told_away = False
 
     async def start(self) -> None:
         """Connect. Raises Unavailable where Kafka is away; `send` and `publish` connect by themselves too."""
@@ -60,8 +61,14 @@ class EventProducer:
                 await self._begin(producer)
             except (KafkaError, OSError) as error:
                 await producer.stop()
-                raise Unavailable(f"Kafka at {self._bootstrap} does not answer: {type(error).__name__}") from error
+                cause = type(error).__name__
+                if not self._told_away:
+                    self._told_away = True
+                    logger.warning("Kafka does not answer", extra={"bootstrap": self._bootstrap, "cause": cause})
+                # Without the address: what is raised here shows on /health/ready, which customers can ask.
+                raise Unavailable(f"Kafka does not answer: {cause}") from error
             self._producer = producer
+            self._told_away = False
 
     async def _begin(self, producer: AIOKafkaProducer) -> None:
         await producer.start()

@@ -6,8 +6,11 @@ be some client's by then.
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 200
 
@@ -31,7 +34,9 @@ class EnginePorts:
             if port not in self._given and _is_free(host, port):
                 self._given.add(port)
                 return port
-        raise OSError(0, f"no free port between {self._first} and {self._last} on {host}")
+        logger.warning("no port is free", extra={"host": host, "first": self._first, "last": self._last})
+        # What is raised becomes the instance's reason, which its customer reads.
+        raise OSError(0, "no port is free for an engine")
 
     def give_back(self, port: int) -> None:
         self._given.discard(port)
