@@ -18,6 +18,8 @@ from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
+FIRST_PAUSE_S, PAUSE_MAX_S = 0.2, 5.0
+
 OnRecord = Callable[[ConsumerRecord], None]
 
 
@@ -51,17 +53,20 @@ class TopicFollower:
         self._asker: AIOKafkaConsumer | None = None
         self._read: dict[TopicPartition, int] = {}
         self._progress = asyncio.Condition()
+        self._pause_s = FIRST_PAUSE_S
         self.caught_up = asyncio.Event()
         self.connected = False
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        pause_s = 0.2
         while True:
             try:
                 await self._follow()
             except (KafkaError, OSError, TimeoutError, Unavailable) as error:
-                logger.warning("topic cannot be read", extra={"topic": self._topic.name, "cause": type(error).__name__})
+                logger.warning(
+                    "topic cannot be read",
+                    extra={"topic": self._topic.name, "cause": type(error).__name__, "pause_s": self._pause_s},
+                )
             finally:
                 self.connected = False
                 consumers = (self._consumer, self._asker)
@@ -69,8 +74,8 @@ class TopicFollower:
                 for consumer in consumers:
                     if consumer is not None:
                         await stop_consumer(consumer)
+            pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, PAUSE_MAX_S)
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, 5.0)
 
     async def catch_up(self, timeout_s: float = 20.0) -> None:
         """Return once all is read that the topic holds now. Raises Unavailable on time-out or with Kafka away."""
@@ -119,6 +124,7 @@ class TopicFollower:
                 self._read[partition] = begins[partition]  # the topic was made anew
             consumer.seek(partition, self._read[partition])
         self.connected = True
+        settled = False
         while True:
             batches = await consumer.getmany(timeout_ms=500, max_records=self._records_max)
             for partition, records in batches.items():
@@ -128,7 +134,9 @@ class TopicFollower:
             if batches:
                 async with self._progress:
                     self._progress.notify_all()
-            if not self.caught_up.is_set() and self._past(ends):
+            if not settled and self._past(ends):
+                settled = True
                 self.caught_up.set()
+                self._pause_s = FIRST_PAUSE_S  # this outage is over; the next one begins anew
             # Many records may wait in the fetcher: give others their turn.
             await asyncio.sleep(0)

@@ -40,7 +40,7 @@ from services.lifecycle.tables import heartbeat_offsets
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
-PAUSE_MAX_S = 5.0
+FIRST_PAUSE_S, PAUSE_MAX_S = 0.2, 5.0
 
 
 class HeartbeatReader:
@@ -67,11 +67,11 @@ class HeartbeatReader:
         self._partitions = [TopicPartition(HEARTBEATS.name, number) for number in range(HEARTBEATS.partitions)]
         self._next: dict[int, int] = {}
         self._asked: tuple[float, dict[TopicPartition, int]] | None = None
+        self._pause_s = FIRST_PAUSE_S
         self.reason = "heartbeats have not been read yet"
 
     async def run(self) -> None:
         """Read and apply until cancelled; what is down is waited for."""
-        pause_s = 0.2
         while True:
             try:
                 await self._read_on()
@@ -80,9 +80,9 @@ class HeartbeatReader:
             except Unavailable as error:
                 self.reason = str(error)
             self._liveness.kafka_is_away()
+            pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, PAUSE_MAX_S)
             logger.warning("heartbeats wait", extra={"cause": self.reason, "pause_s": pause_s})
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, PAUSE_MAX_S)
 
     async def _read_on(self) -> None:
         consumer = AIOKafkaConsumer(
@@ -145,6 +145,7 @@ class HeartbeatReader:
         if lag == 0:
             self._liveness.read_to_the_end(asked_at)
             self._asked = None
+            self._pause_s = FIRST_PAUSE_S  # this outage is over; the next one begins anew
 
     async def _apply(self, records: Sequence[ConsumerRecord]) -> None:
         of_instances: dict[str, list[InstanceHeartbeat]] = {}
