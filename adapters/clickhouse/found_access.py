@@ -22,11 +22,12 @@ _PASSWORD_NAME = secret_files.CLICKHOUSE_ADMIN_PASSWORD
 
 
 class FoundAccess(msgspec.Struct, frozen=True, kw_only=True):
-    """`analyst` says in one line what holds the analyst. `billing_user` is whom billing reads as: `billing`, or on a
-    server without access control its owner, `hydra`."""
+    """`analyst` says in one line what holds the analyst. `billing_user` and `analyst_user` are whom billing and the
+    command `hydra sql` read as: users of their own, or on a server without access control its owner, `hydra`."""
 
     analyst: str
     billing_user: Literal["billing", "hydra"]
+    analyst_user: Literal["analyst", "hydra"] = "analyst"
 
 
 def keep(home: Path, found: FoundAccess, admin_password: str) -> None:

@@ -137,11 +137,15 @@ async def _made(address: ClickHouseAddress, analyst: Reader, billing: Reader) ->
                 break
     finally:
         await admin.close()
-    verdict = await _verdict(address, analyst, hindrance)
-    user = BILLING if not hindrance else await _billing_user(address, billing, hindrance)
-    if user == ADMIN:
+    verdict, is_there = await _verdict(address, analyst, hindrance)
+    billing_user = BILLING if not hindrance else await _billing_user(address, billing, hindrance)
+    if billing_user == ADMIN:
         verdict += f"; billing reads as {ADMIN}, each question read-only and within billing's limits"
-    return FoundAccess(analyst=verdict, billing_user=user)
+    return FoundAccess(
+        analyst=verdict,
+        billing_user=billing_user,
+        analyst_user=ANALYST if is_there or hindrance.by_rights else ADMIN,
+    )
 
 
 async def _billing_user(
@@ -180,15 +184,15 @@ def _why_refused(code: int, user: str) -> _Hindrance:
     return _NO_STORE if code in _NO_PLACE_FOR_USERS else _Hindrance()
 
 
-async def _verdict(address: ClickHouseAddress, analyst: Reader, hindrance: _Hindrance) -> str:
-    """What the analyst finds when it logs in: its limits are read back, not believed."""
+async def _verdict(address: ClickHouseAddress, analyst: Reader, hindrance: _Hindrance) -> tuple[str, bool]:
+    """What the analyst finds when it logs in, whose limits are read back, not believed; and whether it can."""
     wanted = {name: str(value) for name, value in analyst.limits.engine_settings().items()}
     client = ClickHouse(replace(address, user=ANALYST, password=analyst.password), connections_max=1)
     try:
         found = dict(await client.query(_READ_BACK, {"names": sorted(wanted)}))
     except Unavailable as error:
         if hindrance and code_of(error.__cause__) == _AUTHENTICATION_FAILED:
-            return f"no analyst: {hindrance.why}, and none was made by hand (docs/analysts.md)"
+            return f"no analyst: {hindrance.why}, and none was made by hand (docs/analysts.md)", False
         raise
     finally:
         await client.close()
@@ -202,4 +206,4 @@ async def _verdict(address: ClickHouseAddress, analyst: Reader, hindrance: _Hind
         what = "SQL user on the server"
     else:
         what = "limits by the embedded server" if not weaker else f"user made by hand ({hindrance.why})"
-    return f"analyst: {what}" + (f"; other than set: {', '.join(weaker)}" if weaker else "")
+    return f"analyst: {what}" + (f"; other than set: {', '.join(weaker)}" if weaker else ""), True

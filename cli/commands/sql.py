@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import httpx
 import typer
 
 from adapters import secret_files
+from adapters.clickhouse.client import ADMIN, ANALYST
+from adapters.clickhouse.found_access import found_access
+from adapters.clickhouse.reader_limits import AnalystSettings
 from cli.failures import EXIT_UNREACHABLE, CommandFailed
 from cli.options import Json
 from cli.output import err
@@ -68,13 +72,14 @@ def _converse(settings: CliSettings, format: str) -> None:
 
 
 def _answer(settings: CliSettings, query: str, format: str) -> str:
-    password = secret_files.read(settings.home / "secrets", secret_files.ANALYST_PASSWORD)
+    user, secret, limits = _reader(settings)
+    password = secret_files.read(settings.home / "secrets", secret)
     try:
         answer = httpx.post(
             settings.url("clickhouse"),
-            params={"database": settings.clickhouse_database, "default_format": format},
+            params={"database": settings.clickhouse_database, "default_format": format, **limits},
             content=query.strip().rstrip(";").encode(),
-            headers={"X-ClickHouse-User": "analyst", "X-ClickHouse-Key": password},
+            headers={"X-ClickHouse-User": user, "X-ClickHouse-Key": password},
             timeout=120,
         )
     except httpx.HTTPError as error:
@@ -85,3 +90,20 @@ def _answer(settings: CliSettings, query: str, format: str) -> str:
     if not answer.is_success:
         raise CommandFailed(answer.text.strip()[:2000])
     return answer.text
+
+
+def _reader(settings: CliSettings) -> tuple[str, str, Mapping[str, str | int]]:
+    """Who asks, the name of its password, and the limits that the question itself must carry: none for the analyst.
+
+    On a server without access control the owner asks, with the analyst's limits. Raises CommandFailed where the analyst
+    may see some accounts only, since no setting holds the owner to those.
+    """
+    found = found_access(settings.home)
+    if found is None or found.analyst_user == ANALYST:
+        return ANALYST, secret_files.ANALYST_PASSWORD, {}
+    limits = AnalystSettings().limits()
+    if limits.accounts:
+        raise CommandFailed(
+            f"HYDRA_CLICKHOUSE_ANALYST_ACCOUNTS is set, and this ClickHouse cannot hold to it ({found.analyst})"
+        )
+    return ADMIN, secret_files.CLICKHOUSE_ADMIN_PASSWORD, limits.question_settings()

@@ -23,7 +23,8 @@ BUILD_WITHIN_S = 900.0
 UP_WITHIN_S = 360.0
 DOWN_WITHIN_S = 240.0
 ANSWER_WITHIN_S = 120.0
-BACK_WITHIN_S = 180.0
+BACK_WITHIN_S = 360.0
+"""A machine that others load too starts a Java process slowly."""
 
 
 def say(text: str) -> None:
@@ -119,8 +120,12 @@ class ComposeProject:
         try:
             self.compose("up", "--detach", "--wait", *options, within_s=UP_WITHIN_S)
         except AssertionError:
-            print(self.compose("ps", "--all", check=False), self.compose("logs", "--tail", "20", check=False))
+            self.tell()
             raise
+
+    def tell(self) -> None:
+        """Prints what Docker knows of it, for whoever has to find out why a test failed."""
+        print(self.compose("ps", "--all", check=False), self.compose("logs", "--tail", "20", check=False))
 
     def stop(self) -> None:
         """Takes everything down, with what it has stored and the image."""

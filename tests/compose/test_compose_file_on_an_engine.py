@@ -39,13 +39,16 @@ LIST_ACCESS = "import os; print(*os.listdir('/var/lib/hydra/access'))"
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[ComposeProject]:
+def project(request: pytest.FixtureRequest) -> Iterator[ComposeProject]:
     project = ComposeProject(f"hydra-compose-test-{os.getpid()}")
     # Whoever ends this run at its limit of time gets everything taken down too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         project.start("--scale", f"node={NODES}")
+        failed_before = request.session.testsfailed
         yield project
+        if request.session.testsfailed > failed_before:
+            project.tell()
     finally:
         if project.left():
             say("taking it down")

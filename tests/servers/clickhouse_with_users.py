@@ -82,7 +82,8 @@ def server_with_users(engine: ClickHouseProcess) -> Iterator[ServerWithUsers]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             in_url = dict(parse_qsl(urlsplit(self.path).query))
             statement = (in_url.get("query") or body.decode("utf-8", "replace")).strip()
-            name = users.get(self.headers.get("Authorization", ""), "")
+            by_header = _login(self.headers.get("X-ClickHouse-User", ""), self.headers.get("X-ClickHouse-Key", ""))
+            name = users.get(self.headers.get("Authorization", by_header), "")
             said = state.answer(statement, name)
             if said is not None:
                 status, text, code = said

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import pytest
 
 from adapters.clickhouse.client import ADMIN, BILLING, ClickHouseAddress
-from adapters.clickhouse.found_access import FoundAccess, found_access
+from adapters.clickhouse.found_access import FoundAccess, found_access, keep
 from adapters.clickhouse.reader_limits import BILLING_LIMITS, AnalystSettings, ReaderLimits
 from adapters.clickhouse.sql_users import Reader, make_sql_users, statements_for
 from adapters.errors import Misconfigured, Unavailable
@@ -116,6 +117,7 @@ async def test_a_server_on_which_none_can_be_made_is_told_by_its_reason(
     assert found.analyst.startswith("no analyst: ") and said in found.analyst
     # It is there, whoever has made it.
     assert found.billing_user == BILLING
+    assert found.analyst_user == ("analyst" if 497 in refusals.values() else "hydra")
 
 
 @pytest.mark.parametrize("stores", [0, None])
@@ -124,7 +126,7 @@ async def test_without_access_control_and_without_its_user_billing_reads_as_the_
 ) -> None:
     server.user_stores, server.forgotten = stores, {"analyst", "billing"}
     found = await make_sql_users(address(server.url, clickhouse_server), *readers(clickhouse_server), attempts_max=1)
-    assert found.billing_user == ADMIN
+    assert found.billing_user == found.analyst_user == ADMIN
     assert found.analyst.endswith("; billing reads as hydra, each question read-only and within billing's limits")
 
 
@@ -189,3 +191,29 @@ def run_step(engine: ClickHouseProcess, *arguments: str, **settings: str) -> sub
     environment |= {"HYDRA_HOME": str(engine.home), "HYDRA_CLICKHOUSE_URL": engine.url, **settings}
     command = [sys.executable, "-m", "runner.create_analyst", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def hydra_sql(home: Path, url: str, query: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HYDRA_")}
+    environment |= {"HYDRA_HOME": str(home), "HYDRA_CLICKHOUSE_URL": url, "HYDRA_CLICKHOUSE_DATABASE": "default"}
+    command = [sys.executable, "-m", "cli", "sql", "--format", "TSV", query]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment | settings, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_without_access_control_the_command_asks_as_the_owner_within_the_analysts_limits(
+    server: ServerWithUsers, clickhouse_server: ClickHouseProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "secrets").symlink_to(clickhouse_server.secrets_dir)
+    keep(tmp_path, FoundAccess(analyst="no analyst", billing_user="hydra", analyst_user="hydra"), "p")
+    server.forgotten = {"analyst"}
+    said = hydra_sql(tmp_path, server.url, "SELECT 6 * 7")
+    assert (said.returncode, said.stdout) == (0, "42\n"), said
+    ((user, told),) = server.asked
+    limits = {name: str(value) for name, value in AnalystSettings().limits().engine_settings().items()}
+    assert user == ADMIN and told["readonly"] == "1" and limits.items() <= told.items()
+    said = hydra_sql(tmp_path, server.url, "CREATE TABLE written_by_hand (a UInt8) ENGINE = Memory")
+    assert said.returncode == 1 and "READONLY" in said.stderr
+    said = hydra_sql(tmp_path, server.url, "SELECT 1", HYDRA_CLICKHOUSE_ANALYST_ACCOUNTS="public")
+    assert said.returncode == 1 and "cannot hold to it" in said.stderr
