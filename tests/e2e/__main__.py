@@ -61,6 +61,12 @@ def _pytest(*words: str) -> tuple[str, ...]:
 
 
 SOAK = Part("soak", "30 minutes of steady load: nothing grows", _pytest("tests/e2e/test_soak.py", "-s"), 40)
+ALERTS = Part(
+    "alerts",
+    "alerts made to fire on a platform by a real harm, and silent after it",
+    _pytest("tests/e2e/test_alerts_on_a_platform.py", "-s"),
+    15,
+)
 BILL = Part(
     "bill",
     "20,000 mixed requests against the engines' own count",
@@ -87,7 +93,7 @@ FULL_DISK = Part("full_disk", "a disk that is really full, as root", _pytest("te
 COMPOSE = Part("compose", "docker compose up, seen to work", ("make", "compose-test"), 18, end_grace_s=90)
 
 # Each lane runs its parts one after the other.
-LANES: tuple[tuple[Part, ...], ...] = ((SOAK,), (BILL, ROUNDS, OUTAGES, FULL_DISK))
+LANES: tuple[tuple[Part, ...], ...] = ((SOAK, ALERTS), (BILL, ROUNDS, OUTAGES, FULL_DISK))
 PARTS = {part.name: part for part in (*(part for lane in LANES for part in lane), COMPOSE)}
 
 
