@@ -24,9 +24,11 @@ def start_again(settings: RunnerSettings, process: str) -> ProcessStatus | None:
     file.touch()
     deadline = time.monotonic() + STARTED_WITHIN_S
     while True:
+        # The file goes once the supervisor has noted that it starts the process. It is looked at first, or what is
+        # read of the process could still be the old stop.
+        taken = not file.exists()
         found = status_of(settings, process)
-        # The file goes when the supervisor starts the process: before that, `halted` is still the old stop.
-        settled = found is None or (not file.exists() and found.state in ("ready", "not_ready", "done", "halted"))
+        settled = found is None or (taken and found.state in ("ready", "not_ready", "done", "halted"))
         if settled or time.monotonic() > deadline:
             return found
         time.sleep(POLL_S)

@@ -232,6 +232,7 @@ class BatchConsumer:
         begins = await consumer.beginning_offsets(partitions)
         ends = await consumer.end_offsets(partitions)
         starts: dict[TopicPartition, int] = {}
+        goes_on: dict[tuple[str, int], int] = {}
         questions: list[Question] = []
         for partition in sorted(partitions):
             begin, committed = begins[partition], await consumer.committed(partition)
@@ -245,7 +246,9 @@ class BatchConsumer:
             elif committed is None:
                 starts[partition] = 0
             else:
-                self.committed[(partition.topic, partition.partition)] = committed
+                goes_on[(partition.topic, partition.partition)] = committed
+        # All at once: who looks meanwhile, and has to ask an operator, must ask about every partition.
+        self.committed.update(goes_on)
         check_accepted(self._group, questions, noted, allowed)
         starts |= {question.partition: question.start for question in questions}
         if not await self._begin_at(consumer, starts):

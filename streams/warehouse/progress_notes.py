@@ -25,7 +25,11 @@ Committed = Callable[[], Mapping[Partition, int]]
 
 
 class ProgressNotes:
-    """Remembers the last note of each partition, so that event time never goes back."""
+    """Notes how far each partition is written, and holds ClickHouse to what was noted here before.
+
+    ClickHouse may be put back to an older state, or begun anew, while this process lives: whatever it knows is asked
+    again before it notes more, for a new note would hide the hole.
+    """
 
     def __init__(
         self, clickhouse: ClickHouse, clock: Clock, begin_of: BeginOf, committed: Committed, stops: Stops
@@ -79,7 +83,7 @@ class ProgressNotes:
     ) -> None:
         """All of `records` are in the tables. Raises Unavailable."""
         async with self._writing:
-            notes = await self._known()
+            notes = await self._still_held()
             now = self._clock.now()
             nexts: dict[Partition, int] = {}
             latest: dict[Partition, datetime] = {}
@@ -100,7 +104,7 @@ class ProgressNotes:
         """Of (committed, end) by partition, note those in which nothing was left at `asked_at`. Raises Unavailable."""
         await self.check({partition: committed for partition, (committed, _) in offsets.items()})
         async with self._writing:
-            notes = await self._known()
+            notes = await self._still_held()
             idle: dict[Partition, ProgressRow] = {}
             for partition, (committed, end) in offsets.items():
                 known = notes.get(partition)
@@ -111,10 +115,19 @@ class ProgressNotes:
             await note_progress(self._clickhouse, list(idle.values()))
             notes.update(idle)
 
-    async def charges_noted(self, topic: str) -> dict[int, int]:
-        """The next offset of each partition of `topic` as ClickHouse has it now, noted by whichever writer."""
-        noted = await progress(self._clickhouse)
-        return {number: row.next_offset for (name, number), row in noted.items() if name == topic}
+    def noted_of(self, topic: str) -> dict[int, int]:
+        """The next offset of each partition of `topic` at the last note here, by whichever writer it was noted."""
+        return {number: row.next_offset for (name, number), row in (self._notes or {}).items() if name == topic}
+
+    async def _still_held(self) -> dict[Partition, ProgressRow]:
+        """What ClickHouse has noted now. Raises StopOnPurpose where that is less than it had noted before."""
+        known, noted = self._notes or {}, await progress(self._clickhouse)
+        lost = {tp: row.next_offset for tp, row in known.items() if _next_offset(noted, tp) < row.next_offset}
+        if lost:
+            everywhere = {**self._committed(), **lost}
+            await self._check_accepted({tp: at for tp, at in everywhere.items() if at > _next_offset(noted, tp)}, noted)
+        self._notes = noted
+        return noted
 
     async def _known(self) -> dict[Partition, ProgressRow]:
         if self._notes is None:

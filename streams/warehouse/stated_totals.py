@@ -29,7 +29,7 @@ def spend_key(account: str, hour: datetime) -> str:
 class StatedTotals:
     """Each total names the offset of the account's partition of `hydra.charges` that it covers.
 
-    What is covered is read before the total is asked for: a total may hold more than it names, never less. An hour
+    What is covered was noted before the total is asked for: a total may hold more than it names, never less. An hour
     can change without a new charge, by a conflict that was found; then the same offset is stated again, and the
     later statement stands.
     """
@@ -46,7 +46,7 @@ class StatedTotals:
         """Return once Kafka has the totals of `hours`. Raises Unavailable."""
         if not hours:
             return
-        covered = await self._progress.charges_noted(CHARGES.name)
+        covered = self._progress.noted_of(CHARGES.name)
         for record in records:
             if record.topic == CHARGES.name:
                 covered[record.partition] = max(covered.get(record.partition, 0), record.offset + 1)

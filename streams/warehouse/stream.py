@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
-from adapters.clickhouse.client import ADMIN, ClickHouse, ClickHouseAddress
+from aiokafka import ConsumerRecord
+
+from adapters.clickhouse.client import ADMIN, ClickHouse, ClickHouseAddress, code_of
 from adapters.clickhouse.migrations import migrate
 from adapters.clickhouse.progress import has_written
 from adapters.clock import SystemClock
@@ -30,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 PAUSE_S_MAX = 10.0
 ANSWER_WITHIN_S = 10.0
+# ClickHouse's numbers of: unknown table, unknown database.
+_NO_SUCH_TABLE = frozenset({60, 81})
 
 
 class WarehouseStream:
@@ -55,7 +60,7 @@ class WarehouseStream:
         self._traces = traces_of("warehouse")
         if self._traces is not None:
             self.metrics.registry.register(self._traces)
-        step = Writing(
+        self._step = Writing(
             self._clickhouse,
             self._progress,
             StatedTotals(self._clickhouse, self._producer, self._progress, self.metrics),
@@ -68,7 +73,7 @@ class WarehouseStream:
             platform.kafka_bootstrap,
             settings.group,
             TOPICS,
-            step.process,
+            self._written,
             self._has_written,
             records_max=settings.batch_records_max,
             poll_ms=100,
@@ -111,6 +116,19 @@ class WarehouseStream:
     async def _has_written(self, topic: str, partition: int) -> bool:
         return await has_written(self._clickhouse, topic, partition)
 
+    async def _written(self, records: Sequence[ConsumerRecord]) -> None:
+        try:
+            await self._step.process(records)
+        except Unavailable as error:
+            await self._migrate_where_begun_anew(error)
+            raise
+
+    async def _migrate_where_begun_anew(self, error: Unavailable) -> None:
+        """A ClickHouse that lost its tables gets them again: only then can it tell what it lacks."""
+        if code_of(error) in _NO_SUCH_TABLE:
+            logger.error("ClickHouse has lost its tables", extra={"cause": str(error)})
+            await self._migrate()
+
     async def _migrate(self) -> None:
         pause_s = 0.2
         while True:
@@ -133,6 +151,7 @@ class WarehouseStream:
                 await self._progress.note_idle(await self._consumer.progress(), asked_at)
             except Unavailable as error:
                 logger.info("progress is not noted", extra={"cause": str(error)})
+                await self._migrate_where_begun_anew(error)
 
     async def _watch_clickhouse(self) -> None:
         """One that stands still answers no batch either, but that is known only after the bound of a batch."""
