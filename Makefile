@@ -41,7 +41,7 @@ check: set-up-dev ## format, lint, strict types, import layers, schemas
 bench: set-up-dev ## measure, and keep the numbers in benchmarks/
 	@$(RUN) -m benchmarks
 
-e2e: set-up-dev ## the long runs, within 80 minutes (PARTS="soak alerts bill faults outages full_disk compose")
+e2e: set-up-dev ## the long runs, within 80 minutes (PARTS="soak alerts bill faults outages full_disk long_faults long_pairs compose")
 	@$(RUN) -m tests.e2e $(PARTS)
 
 compose-test: set-up-dev ## play the main job on `docker compose up`, kill Kafka and the gateway, compare the bill

@@ -1,4 +1,4 @@
-"""`make e2e`: the long runs, two lanes side by side, then `docker compose` where there is an engine.
+"""`make e2e`: the long runs, three lanes side by side, then `docker compose` where there is an engine.
 
 python -m tests.e2e [PART ...]     all parts, or those named
 Each part's output goes to build/e2e/PART.log and, line by line, to the terminal. Exit code 1 when one failed. What this
@@ -60,6 +60,12 @@ def _pytest(*words: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "pytest", "-q", "-rfEs", "-o", "timeout=4000", *words)
 
 
+def _faults(*names: str) -> tuple[str, ...]:
+    """Tests of faults, those that take longest first. They wait more than they work, so two play at a time."""
+    files = (f"tests/faults/test_{name}.py" for name in names)
+    return _pytest("-vv", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", *files)
+
+
 SOAK = Part("soak", "30 minutes of steady load: nothing grows", _pytest("tests/e2e/test_soak.py", "-s"), 40)
 ALERTS = Part(
     "alerts",
@@ -88,12 +94,34 @@ OUTAGES = Part(
     15,
     {"HYDRA_FAULTS_OUTAGE_S": "60"},
 )
+LONG_FAULTS = Part(
+    "long_faults",
+    "garbage, zombies, wall clocks, lost logs and replays: what `make test` has of each, for longer",
+    _faults("garbage", "zombies", "clocks_and_replays", "truncated_topics", "replays"),
+    15,
+    {
+        "HYDRA_FAULTS_GARBAGE": "0",
+        "HYDRA_FAULTS_CALLS": "0",
+        "HYDRA_FAULTS_OUTAGE_S": "20",
+        "HYDRA_FAULTS_CLOCK_JUMPS": "42",
+        "HYDRA_FAULTS_TRUNCATIONS": "3",
+        "HYDRA_FAULTS_REPLAYED": "3000",
+    },
+)
+TWO_AT_ONCE = sorted(path.stem.removeprefix("test_") for path in (ROOT / "tests" / "faults").glob("test_two_*.py"))
+LONG_PAIRS = Part(
+    "long_pairs",
+    "two of each at once: processors of a group that rebalances, control services of one database; for longer",
+    _faults("rebalances", *TWO_AT_ONCE),
+    15,
+    {"HYDRA_FAULTS_REBALANCES": "2", "HYDRA_FAULTS_RELAY_ROUNDS": "3", "HYDRA_FAULTS_OUTAGE_S": "20"},
+)
 FULL_DISK = Part("full_disk", "a disk that is really full, as root", _pytest("tests/e2e/test_full_tmpfs.py"), 5)
 # It takes everything down when it is asked to end, for which Docker needs longer.
 COMPOSE = Part("compose", "docker compose up, seen to work", ("make", "compose-test"), 18, end_grace_s=90)
 
 # Each lane runs its parts one after the other.
-LANES: tuple[tuple[Part, ...], ...] = ((SOAK, ALERTS), (BILL, ROUNDS, OUTAGES, FULL_DISK))
+LANES: tuple[tuple[Part, ...], ...] = ((SOAK, ALERTS), (BILL, ROUNDS, OUTAGES, FULL_DISK), (LONG_FAULTS, LONG_PAIRS))
 PARTS = {part.name: part for part in (*(part for lane in LANES for part in lane), COMPOSE)}
 
 

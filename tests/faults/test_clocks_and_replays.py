@@ -28,8 +28,9 @@ from tests.servers.topic_reading import records_of
 pytestmark = pytest.mark.timeout(1800)
 
 SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
-JUMPS = int(os.environ.get("HYDRA_FAULTS_CLOCK_JUMPS", "5"))
 JUMPING = ("gateway", "worker", "lifecycle", "token_charges", "instance_charges", "warehouse", "accounts")
+JUMPS = int(os.environ.get("HYDRA_FAULTS_CLOCK_JUMPS", str(len(JUMPING))))
+"""They take turns: with as many jumps as processes each clock jumps once."""
 JUMP_S_MAX = 400
 STAYS_S = 1.0
 """How long a wall clock stays wrong before it jumps on; this is the load's length, nothing is waited for by it."""

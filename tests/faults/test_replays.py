@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaProducer
 
@@ -24,7 +26,11 @@ from tests.servers.clickhouse import running_clickhouse
 from tests.servers.stream import StreamProcess
 from tests.servers.topic_reading import records_of
 
-SEED = 20261121
+pytestmark = pytest.mark.timeout(1800)
+
+SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
+REQUESTS = int(os.environ.get("HYDRA_FAULTS_REPLAYED", "300"))
+MINUTES = REQUESTS // 10
 OF_MONEY: tuple[Topic, ...] = (USAGE, INSTANCES, CHARGES, PRICES, PARKED, SPEND, BALANCES)
 
 
@@ -65,7 +71,7 @@ async def parked_sources(way: BillingWay) -> Counter[bytes]:
 
 async def test_doubled_and_out_of_order_and_read_again_it_is_the_same_bill(way: BillingWay) -> None:
     chance = random.Random(SEED)
-    usages, minutes = requests(300), instance_minutes(30)
+    usages, minutes = requests(REQUESTS), instance_minutes(MINUTES)
     started = way.start("token_charges", "instance_charges", "warehouse", "live_spend")
     messages: list[TokensUsed | InstanceChanged] = [*usages, *minutes] * 2
     chance.shuffle(messages)
@@ -75,7 +81,7 @@ async def test_doubled_and_out_of_order_and_read_again_it_is_the_same_bill(way: 
     await way.settled()
     charges, hours = await way.charges(), await way.spent_by_hour()
     assert hours == bill_oracle.spent_by_hour(usages, minutes)
-    assert len(charges) > 300
+    assert len(charges) > REQUESTS
     await eventually(way.balances_agree, "balances agree")
 
     assert await publish_all_again(way, chance) > 2 * len(messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import re
 import signal
 
@@ -32,6 +33,10 @@ from tests.servers.topic_reading import records_of
 
 pytestmark = pytest.mark.timeout(1800)
 
+SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
+TRUNCATIONS = int(os.environ.get("HYDRA_FAULTS_TRUNCATIONS", "1"))
+SIZES = (200, *random.Random(SEED).sample(range(100, 4_000, 20), TRUNCATIONS - 1))
+"""How many messages lie before, in and behind the reader's hands when its log is cut."""
 PARTITIONS = [TopicPartition(USAGE.name, number) for number in range(USAGE.partitions)]
 
 
@@ -116,8 +121,10 @@ async def stop_of(way: BillingWay, process: str) -> StopNoted:
     return stop
 
 
-async def test_a_log_truncated_ahead_of_a_running_reader_stops_it(way: BillingWay) -> None:
-    batches = [requests(200, first=first, accounts=40) for first in (0, 200, 400)]
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_log_truncated_ahead_of_a_running_reader_stops_it(way: BillingWay, size: int) -> None:
+    batches = [requests(size, first=first, accounts=40) for first in (0, size, 2 * size)]
+    lost_each = size // 20
     rater, _ = way.start("token_charges", "warehouse")
     await way.publish(*batches[0])
     await way.settled("token_charges")
@@ -129,14 +136,14 @@ async def test_a_log_truncated_ahead_of_a_running_reader_stops_it(way: BillingWa
     await way.publish(*batches[2])
     await way.settled("warehouse")
     recorded = {(r.partition, r.offset): usage_of(r) for r in await records_of(way.bootstrap, USAGE)}
-    await truncate(way.bootstrap, USAGE, {number: end + 10 for number, end in ends.items()})
+    await truncate(way.bootstrap, USAGE, {number: end + lost_each for number, end in ends.items()})
     os.kill(rater.pid, signal.SIGCONT)
 
     await stopped_on_purpose(rater)
     gaps = (await stop_of(way, "token_charges")).gaps
     assert gaps
-    assert all(ends[gap.partition] - 200 <= gap.first_offset <= ends[gap.partition] for gap in gaps)
-    assert all(gap.last_offset == ends[gap.partition] + 9 for gap in gaps)
+    assert all(ends[gap.partition] - size <= gap.first_offset <= ends[gap.partition] for gap in gaps)
+    assert all(gap.last_offset == ends[gap.partition] + lost_each - 1 for gap in gaps)
     # Those of its partitions that it had not come to are found when it starts again.
     while rater.spawn() and await ended(rater):
         stop = await stop_of(way, "token_charges")

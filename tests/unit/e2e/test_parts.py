@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,28 @@ def test_all_limits_together_are_what_make_e2e_promises() -> None:
     parts_end_after = longest_lane + runner.COMPOSE.longest_minutes
     assert parts_end_after <= runner.ALL_WITHIN_MINUTES - runner.BEFORE_AND_BETWEEN_MINUTES
     assert all(part.longest_minutes > part.limit_minutes + part.end_grace_s / 60 for part in runner.PARTS.values())
+
+
+SETTING = re.compile(r'"(HYDRA_FAULTS_[A-Z_]+)"')
+FAULTS = Path(runner.ROOT / "tests" / "faults")
+
+
+def settings_of(test: Path) -> set[str]:
+    """Which settings make this test longer: those that it reads, and the length of an outage where it asks for that."""
+    text = test.read_text()
+    found = set(SETTING.findall(text)) - {"HYDRA_FAULTS_SEED"}
+    return found | ({"HYDRA_FAULTS_OUTAGE_S"} if re.search(r"\bOUTAGE_S\b", text) else set())
+
+
+@pytest.mark.parametrize("test", sorted(FAULTS.glob("test_*.py")), ids=lambda test: test.stem)
+def test_what_can_last_longer_does_in_a_part(test: Path) -> None:
+    for setting in settings_of(test):
+        longer = [part.name for part in runner.PARTS.values() if setting in part.settings and runs(part, test)]
+        assert longer, f"no part of `make e2e` plays {test.name} with another {setting}"
+
+
+def runs(part: runner.Part, test: Path) -> bool:
+    return str(test.relative_to(runner.ROOT)) in part.command
 
 
 async def test_what_a_part_leaves_behind_is_ended(tmp_path: Path) -> None:
