@@ -131,6 +131,8 @@ def test_the_operator_is_told_what_is_ready_and_what_is_wrong(project: ComposePr
     assert ("reads ClickHouse as hydra" in billing) is owner_reads
     held = {name for name in project.python("billing", LIST_ACCESS).split() if name != "clickhouse.json"}
     assert held == ({secret_files.CLICKHOUSE_ADMIN_PASSWORD} if owner_reads else set())
+    asked = project.compose("exec", "-T", "accounts", "hydra", "sql", "--format", "TSV", "SELECT 6 * 7")
+    assert asked.strip() == "42", "the analysts' way in works on both"
     project.compose("stop", "live_spend")
     in_order, told = project.status()
     assert not in_order
