@@ -7,7 +7,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +94,16 @@ def test_a_lost_folder_is_made_again_from_kafka(played: Played) -> None:
 
 def test_a_folder_that_is_lost_under_a_running_warehouse_is_seen_at_once(played: Played) -> None:
     platform = played.platform
-    with played.load.running():
+    # The customer's own service is gone.
+    load = Load(platform, [replace(played.customer, services=())], SEED + 1, at_once=3, pause_s=0.1)
+    with load.running():
         # Renamed before the kill: what starts next finds nothing.
         (platform.home / "clickhouse").rename(platform.home / "clickhouse.lost")
         kill(platform, "clickhouse")
         told_to_read_again(platform)
-        answered = played.load.answered()
-        wait_until(lambda: played.load.answered() > answered + ANSWERS, "requests are served")
-    assert compare(platform, played.load).billed_tokens
+        answered = load.answered()
+        wait_until(lambda: load.answered() > answered + ANSWERS, "requests are served")
+    assert compare(platform, played.load, load).billed_tokens
     assert status(platform)["code"] == 0
 
 
