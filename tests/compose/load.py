@@ -16,8 +16,8 @@ from tests.faults.load import Sent
 PAUSE_AFTER_FAILURE_S = 0.5
 ANSWER_WITHIN_S = 60.0
 TOKENS_MAX = 120
-LONG_TOKENS = 1500
-"""Seconds of streaming, at the pace that engines.env sets."""
+LONG_TOKENS = (3000, 6000)
+"""10 to 20 s of streaming, at the pace that engines.env sets; not all alike, or all would end at one moment."""
 
 
 class OfficialLoad:
@@ -95,7 +95,7 @@ class OfficialLoad:
             self.sent.append(sent)
             try:
                 if self._long.is_set():
-                    await self._streamed(client, sent, LONG_TOKENS)
+                    await self._streamed(client, sent, self._random.randint(*LONG_TOKENS))
                 elif self._random.random() < 0.5:
                     await self._streamed(client, sent)
                 else:

@@ -198,7 +198,8 @@ def test_the_bill_is_the_engines_count_whatever_is_killed(project: ComposeProjec
         say("killing the gateway")
         with load.long_streams():
             wait_until(lambda: load.streaming() > 0, "a stream has begun")
-            project.kill("gateway")
+            gateway = project.strike("gateway")
+        gateway.await_back()
         more_answers()
     say(f"{len(load.sent)} requests were sent; clients saw {dict(load.seen())}")
     project.hydra("service", "delete", "test", "--confirm", "test", "--account", customer.account)
