@@ -47,6 +47,7 @@ class ServiceChange:
         self._before = dict(self.instances)
         self._messages: list[events.Message] = []
         self._intervals: list[tuple[str, IntervalRecord]] = []
+        self._written_off: list[InstanceRecord] = []
 
     def place(self, instance: str, node: str) -> None:
         """A new instance on `node`."""
@@ -99,8 +100,7 @@ class ServiceChange:
         if record.state == "draining":
             self._gone(record, "ended")
             return
-        WRITTEN_OFF.inc()
-        logger.warning("instance written off", extra={"instance": instance, "node": record.node, "cause": reason})
+        self._written_off.append(record)
         self._gone(record, "written_off")
 
     def explain(self, reason: str | None) -> None:
@@ -155,12 +155,6 @@ class ServiceChange:
         self.instances[record.instance] = record
         for one in proven:
             self._changed(self.instances[record.instance], state=state, epoch=one.epoch, interval=one.interval)
-            if one.interval.start_moved:
-                CLOCK_MOVED.inc()
-                logger.error(
-                    "a ready period was moved: its node's clock stood before the end of the last interval",
-                    extra={"instance": record.instance, "node": record.node, "epoch": one.epoch},
-                )
 
     def _changed(
         self, record: InstanceRecord, *, state: InstanceState, epoch: int, interval: BillableInterval | None = None
@@ -173,8 +167,6 @@ class ServiceChange:
         if interval is not None:
             written = IntervalRecord(epoch=epoch, sequence=record.sequence, interval=interval)
             self._intervals.append((record.instance, written))
-            INTERVALS.inc()
-            SECONDS.inc((interval.billable_until - interval.billable_from).total_seconds())
 
     def _place_anew(self, instance: str) -> None:
         record = self.instances[instance]
@@ -219,7 +211,24 @@ class ServiceChange:
             self._messages.append(events.deployment(events.from_text(record.published), at=self.now))
         for topic, key, value in self._messages:
             await outbox.add(session, topic, key, value)
+        self._tell()
         return record
+
+    def _tell(self) -> None:
+        """Count and log what was written. What a look only sketches is no event."""
+        for record in self._written_off:
+            WRITTEN_OFF.inc()
+            extra = {"instance": record.instance, "node": record.node, "cause": record.reason}
+            logger.warning("instance written off", extra=extra)
+        for name, written in self._intervals:
+            INTERVALS.inc()
+            SECONDS.inc((written.interval.billable_until - written.interval.billable_from).total_seconds())
+            if written.interval.start_moved:
+                CLOCK_MOVED.inc()
+                logger.error(
+                    "a ready period was moved: its node's clock stood before the end of the last interval",
+                    extra={"instance": name, "node": self.instances[name].node, "epoch": written.epoch},
+                )
 
 
 def _reason(record: InstanceRecord, heartbeat: InstanceHeartbeat) -> str | None:

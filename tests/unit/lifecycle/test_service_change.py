@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from domain.billable_time import Meter
 from domain.deployment import Service
 from schemas.heartbeats import EngineState, InstanceHeartbeat, ReadyPeriod
+from services.lifecycle.metrics import INTERVALS, WRITTEN_OFF
 from services.lifecycle.records import InstanceRecord, ServiceRecord
 from services.lifecycle.service_change import ServiceChange
 
@@ -132,3 +133,13 @@ def test_a_start_that_never_succeeds_keeps_the_agents_word() -> None:
     assert one.instances[NAME].wanted == "ended"
     assert one.service.failures == 1 and one.service.retry_at == at(15)
     assert one.service.reason is not None and "it is broken" in one.service.reason
+
+
+def test_what_is_only_sketched_is_not_counted() -> None:
+    """The reconciler judges every service without writing first: each instance given up would count twice."""
+    before = WRITTEN_OFF._value.get(), INTERVALS._value.get()
+    one = change(record())
+    hear(one, beat(1, "ready", period(10), sent=10))
+    one.lost(NAME, "nothing was heard of it for 45 s")
+    assert one.instances[NAME].state == "written_off" and one.changes_anything
+    assert (WRITTEN_OFF._value.get(), INTERVALS._value.get()) == before
