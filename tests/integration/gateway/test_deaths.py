@@ -112,6 +112,34 @@ async def test_a_stopped_gateway_lets_streams_end(platform: GatewayPlatform) -> 
     assert (usage.outcome, usage.completion_tokens) == ("completed", 30)
 
 
+async def test_what_a_stopped_gateway_breaks_off_is_published_and_charged_to_nobody(platform: GatewayPlatform) -> None:
+    engine = await platform.start_engine("--tokens-per-second", "20")
+    customer = await platform.customer()
+    service = await platform.service(engine)
+    gateway = await platform.start_gateway(drain_s="0.5")
+    await platform.in_force(customer, service.access_path)
+    async with client_of(platform, customer.key) as client:
+        asked = {"model": service.access_path, "messages": HELLO, "max_tokens": 5000}
+        stream = await client.chat.completions.create(**asked, stream=True)
+        chunks = aiter(stream)
+        first = await anext(chunks)
+        unstreamed = asyncio.create_task(client.chat.completions.create(**asked))
+        await until(lambda: b"hydra_gateway_in_flight 2.0" in _metrics(platform))
+        ending = asyncio.create_task(asyncio.to_thread(gateway.terminate))
+        with pytest.raises(openai.APIError, match="Nothing is charged"):
+            async for _ in chunks:
+                pass
+        with pytest.raises(openai.InternalServerError) as caught:
+            await unstreamed
+        assert caught.value.status_code == 503 and caught.value.response.headers["retry-after"]
+        assert await ending == 0
+    await until(lambda: [line["finish_reasons"] for line in engine.finished()] == [["abort"], ["abort"]])
+    usages = await platform.usage(customer.account, 2)
+    assert {usage.outcome for usage in usages} == {"gateway_lost"}
+    assert first.id in {usage.request_id for usage in usages}
+    assert not list((platform.home / "gateway" / "spools").iterdir()), "nothing is left to be adopted"
+
+
 @pytest_asyncio.fixture
 async def mortal_kafka(tmp_path: Path) -> AsyncIterator[Any]:
     server = new_kafka(tmp_path / "kafka")
@@ -178,6 +206,11 @@ def _ask_as_nobody(platform: GatewayPlatform) -> int:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code
+
+
+def _metrics(platform: GatewayPlatform) -> bytes:
+    with urllib.request.urlopen(f"{platform.url}/metrics", timeout=30) as answer:
+        return bytes(answer.read())
 
 
 def _ready(platform: GatewayPlatform) -> bytes:
