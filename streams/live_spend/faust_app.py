@@ -16,6 +16,7 @@ from domain.plausible import Implausible, check_plausible
 from schemas import codec
 from schemas.spend import SpendStated
 from schemas.topics import SPEND
+from streams.live_spend.from_the_beginning import FromTheBeginning
 from streams.live_spend.settings import LiveSpendSettings
 from streams.live_spend.spend_view import SpendView
 from streams.metrics import StreamMetrics
@@ -54,6 +55,7 @@ def live_spend_app(
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_max_poll_records=settings.batch_records_max,
     )
+    app.transport.Consumer = FromTheBeginning
     STATE_BAD_RECORDS[SPEND.name] += 0
     spend = app.topic(
         SPEND.name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw", acks=False
