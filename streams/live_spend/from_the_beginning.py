@@ -1,6 +1,6 @@
 """A Faust consumer whose committed position is always the beginning, since nothing is ever committed.
 
-Around a rebalance Faust throws away messages that it has fetched and then seeks to the committed offsets. For a partition
+Around a rebalance Faust throws away messages that it has fetched, then seeks to the committed offsets. For a partition
 without one its own seek does nothing: those messages never came again, and a balance stayed too low or was not shown.
 """
 
