@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -64,14 +65,15 @@ def played(platform: Platform) -> Played:
     with played.load.running():
         serves_on("the start")
         for victim in order:
-            kill(platform, victim)
-            played.told[victim] = await_told(platform, process_in_trouble(victim), f"{victim} is away")
+            # What is back before a slow machine has asked is killed again.
+            played.told[victim] = await_told(
+                platform, process_in_trouble(victim), f"{victim} is away", partial(kill, platform, victim)
+            )
             await_order(platform)
             serves_on(victim)
         victim = ready_instances(platform, "own0", customer.account)[0]
-        # One that is back before a slow machine has asked is killed again.
         played.told["engine"] = await_told(
-            platform, service_in_trouble(own), "an engine is away", lambda: kill_engine(platform, victim)
+            platform, service_in_trouble(own), "an engine is away", partial(kill_engine, platform, victim)
         )
         several = chance.sample(KILLED, 3)
         for victim in several:
