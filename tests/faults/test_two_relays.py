@@ -7,9 +7,11 @@ import os
 import random
 import secrets
 import signal
+import sqlite3
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import asyncpg
@@ -30,6 +32,8 @@ SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
 KEYS_A_ROUND = 6
 BUSY_S = 0.7
 DEADLINE_S = 120
+LONG_TRANSACTION_S = 1.0
+"""Less than a process waits for a lock, and far more than a transaction takes."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -82,13 +86,47 @@ class Owner:
 
 
 @asynccontextmanager
-async def stopped(process: ControlProcess) -> AsyncIterator[None]:
-    """SIGSTOP, and SIGCONT at the end."""
-    process.process.send_signal(signal.SIGSTOP)
+async def stopped(process: ControlProcess, database: str) -> AsyncIterator[None]:
+    """SIGSTOP, and SIGCONT at the end; not within a transaction, whose lock would let nobody change anything."""
+    while True:
+        process.process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(LONG_TRANSACTION_S)
+        if not await transaction_open(database):
+            break
+        process.process.send_signal(signal.SIGCONT)
     try:
         yield
     finally:
         process.process.send_signal(signal.SIGCONT)
+
+
+async def transaction_open(database: str) -> bool:
+    """Whether somebody has had a transaction open for longer than one takes."""
+    if database.startswith("sqlite"):
+        return await asyncio.to_thread(_is_locked, database.removeprefix("sqlite:///"))
+    connection = await asyncpg.connect(database)
+    try:
+        return bool(await connection.fetchval(_OLD_TRANSACTIONS, timedelta(seconds=LONG_TRANSACTION_S)))
+    finally:
+        await connection.close()
+
+
+_OLD_TRANSACTIONS = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid != pg_backend_pid() AND xact_start < now() - $1::interval
+"""
+
+
+def _is_locked(path: str) -> bool:
+    connection = sqlite3.connect(path, timeout=LONG_TRANSACTION_S, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        connection.close()
+    return False
 
 
 async def states_by_key(bootstrap: str, keys: set[str]) -> dict[str, list[ApiKeyState]]:
@@ -122,7 +160,7 @@ async def both_ready(two: list[ControlProcess]) -> None:
 
 
 async def test_a_stopped_relay_that_goes_on_later_loses_nothing_and_undoes_nothing(
-    two: list[ControlProcess], kafka: str
+    two: list[ControlProcess], shared_database: str, kafka: str
 ) -> None:
     chance, owner = random.Random(SEED), Owner()
     async with httpx.AsyncClient(timeout=60, headers=two[0].operator) as operator:
@@ -138,7 +176,7 @@ async def test_a_stopped_relay_that_goes_on_later_loses_nothing_and_undoes_nothi
             # Stopped at a drawn moment while both work, so that it falls between its steps.
             busy = asyncio.create_task(changes([other], KEYS_A_ROUND))
             await asyncio.sleep(chance.uniform(0, BUSY_S))
-            async with stopped(victim):
+            async with stopped(victim, shared_database):
                 await busy
                 await changes([other], KEYS_A_ROUND)
                 await all_published(kafka, owner)  # the other relay has taken over, where it did not have the lease
