@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED_IT_MAX = 5
+NEEDED_IT_MAX = 3
 AGAIN = (sys.executable, "-m", "pytest", "-q", "-rfEs", "--last-failed", "--last-failed-no-failures", "none", "tests")
 # As pytest's summary names them, with the first line of the reason behind a dash.
 _FAILED = re.compile(r"^FAILED (\S+?(?:\[.*?\])?)(?: - .*)?$")

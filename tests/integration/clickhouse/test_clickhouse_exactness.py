@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections import Counter, defaultdict
-from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, localcontext
 
@@ -13,13 +12,11 @@ from adapters.clickhouse.client import ClickHouse
 from adapters.clickhouse.rows import ChargeRow, InstanceEventRow, UnratedRow, UsageRow
 from adapters.clickhouse.spend_totals import hour_totals
 from adapters.clickhouse.writing import Batch, Written, write
-from adapters.errors import Unavailable
 from tests.integration.clickhouse.conftest import NOON, charge_row, instance_row, unrated_row, usage_row
 
 Row = UsageRow | ChargeRow | UnratedRow | InstanceEventRow
 Hour = tuple[str, datetime]
 SHANGHAI = timedelta(hours=8)
-ATTEMPTS = 3
 BEGIN = datetime(2026, 1, 15, tzinfo=UTC)
 
 
@@ -143,19 +140,11 @@ class Oracle:
         return dict(totals)
 
 
-async def written_whole(clickhouse: ClickHouse, batch: Batch) -> Written:
-    """As the warehouse does: what ClickHouse did not take whole is written again."""
-    for _ in range(ATTEMPTS):
-        with suppress(Unavailable):
-            return await write(clickhouse, batch)
-    return await write(clickhouse, batch)
-
-
 async def deliver(clickhouse: ClickHouse, batches: list[Batch]) -> dict[Hour, dict[str, Decimal]]:
     """Write each batch and state the hours that it says may have changed: the last statement of each hour."""
     stated: dict[Hour, dict[str, Decimal]] = {}
     for batch in batches:
-        written = await written_whole(clickhouse, batch)
+        written = await write(clickhouse, batch)
         stated |= await hour_totals(clickhouse, written.hours)
     return stated
 
