@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer
 
-from runner.container_place import EVERY_ADDRESS, HALTED, addressed, with_node_folder
+from runner.container_place import ANSWERS_HALTED, EVERY_ADDRESS, HALTED, addressed, with_node_folder
 from runner.processes import PROCESSES, Process
 
 EXIT_STOP_ON_PURPOSE = 78
@@ -72,7 +72,7 @@ class FirstProcess:
     def stay_halted(self) -> None:
         """Keeps the container until it is asked to end. The process's own last line says why it stopped."""
         name = self._process.name
-        reason = f"{name} stopped on purpose; its log says why and what to do"
+        reason = f"{name} stopped on purpose; its log says why and what to do: docker compose logs {name}"
         HALTED.write_text(f"{reason}\n")
         with _answering(self._process.port, reason) as answer_or_wait:
             print(
@@ -106,7 +106,7 @@ def _answering(port: int | None, reason: str) -> Iterator[Callable[[], None]]:
 
     Each call waits a moment for one caller. One after the other is enough: nobody is served here.
     """
-    content = json.dumps({"status": "halted", "reason": reason}).encode()
+    content = json.dumps({"status": ANSWERS_HALTED, "reason": reason}).encode()
 
     class Door(BaseHTTPRequestHandler):
         timeout = CALLER_WITHIN_S

@@ -13,6 +13,8 @@ from runner.processes import Process
 
 EVERY_ADDRESS = "0.0.0.0"
 HALTED = Path("/tmp/hydra-halted")  # noqa: S108 - the container's own, in memory
+ANSWERS_HALTED = "halted"
+"""The status that a container answers in the place of a process that has stopped on purpose."""
 NODE_FOLDER_SETTING = "HYDRA_WORKER_FOLDER"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from runner.container_place import ANSWERS_HALTED
 from runner.kafka import brokers_in_metadata
 from runner.processes import Process
 from runner.settings import RunnerSettings
@@ -19,11 +20,12 @@ REASON_LENGTH_MAX = 300
 @dataclass(frozen=True)
 class Answer:
     """`answered` is False where nothing came back at all; `reason` is the process's own word on why it is not ready, or
-    on what is wrong although it is, or at least should be known."""
+    on what is wrong although it is, or at least should be known. `halted`: it has stopped on purpose."""
 
     ready: bool
     answered: bool
     reason: str = ""
+    halted: bool = False
 
 
 Ask = Callable[[Process], Awaitable[Answer]]
@@ -64,7 +66,7 @@ class Readiness:
         if response.status_code == 200:
             return Answer(ready=True, answered=True, reason=_text_in(response, "warning", "note"))
         reason = _text_in(response, "reason") or f"answers {response.status_code}"
-        return Answer(ready=False, answered=True, reason=reason)
+        return Answer(ready=False, answered=True, reason=reason, halted=_text_in(response, "status") == ANSWERS_HALTED)
 
     async def close(self) -> None:
         """Closes the connections."""

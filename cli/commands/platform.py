@@ -100,19 +100,26 @@ def _asked_status(settings: RunnerSettings, json: bool) -> int:
     analyst = found.analyst if found is not None else "not known here: no step `analyst` has left its word"
     if json:
         processes = [
-            {"name": p.name, "state": _state(p), "address": p.address, "reason": p.reason} for p in asked
+            {"name": p.name, "state": _state(p), "address": p.address, "reason": p.reason, "to_go_on": p.to_go_on}
+            for p in asked
         ]  # fmt: skip
         show_json({"ready": in_order, "processes": processes, "analyst": analyst, "services": services,
                    "trouble": trouble})  # fmt: skip
     else:
         rows = ((p.name, _state(p), p.address, p.reason or None) for p in asked)
         show_table("Platform, as its processes answer", ("process", "state", "address", "reason"), rows)
+        # Below the table, where a line is whole and can be copied.
+        for name, command in {p.name: p.to_go_on for p in asked if p.to_go_on}.items():
+            out.print(f"{name} goes on by: {command}", markup=False)
+            out.print(f"  and a start where it runs, as in: docker compose restart {name}", markup=False)
         out.print(f"Readers of ClickHouse: {analyst}", markup=False)
         _show_services(services, trouble)
     return EXIT_OK if in_order else EXIT_REFUSED
 
 
 def _state(process: AskedProcess) -> str:
+    if process.halted:
+        return "halted"
     return "ready" if process.ready else "not_ready" if process.answered else "away"
 
 

@@ -99,7 +99,8 @@ def test_after_a_stop_on_purpose_it_answers_in_the_processs_place(tmp_path: Path
         with socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S):
             answer = httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=WITHIN_S)
         assert answer.status_code == 503
-        assert answer.json()["reason"] == "topics stopped on purpose; its log says why and what to do"
+        assert answer.json()["status"] == "halted"
+        assert answer.json()["reason"].endswith("its log says why and what to do: docker compose logs topics")
         running.send_signal(signal.SIGTERM)
         assert running.wait(WITHIN_S) == 78
 
