@@ -49,6 +49,7 @@ def _read(project: ComposeProject, accounts: Iterable[str]) -> Books:
     sql = project.sql
     return Books(
         known={row["id"] for row in sql("SELECT DISTINCT id FROM hydra.usage")},
+        known_instances={row["instance"] for row in sql("SELECT DISTINCT instance FROM hydra.instance_events")},
         usage=sql(f"SELECT * FROM hydra.usage FINAL WHERE {among} ORDER BY id, payload_hash"),
         charges=sql(f"SELECT * FROM hydra.v_charges WHERE {among} ORDER BY id"),
         unbilled={

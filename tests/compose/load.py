@@ -103,12 +103,14 @@ class OfficialLoad:
             except APIStatusError as refused:
                 sent.status, sent.whole = refused.status_code, True
                 sent.id = refused.response.headers.get("x-request-id")
-            except APIConnectionError:
+            except APIConnectionError as error:
+                _failed(sent, error)
                 await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
             except Exception as error:
                 # A stream that broke off: the client passes on whatever its transport raised.
                 if not type(error).__module__.startswith(("httpx", "openai")):
                     raise
+                _failed(sent, error)
 
     async def _whole(self, client: AsyncOpenAI, sent: Sent) -> None:
         answer = await client.chat.completions.with_raw_response.create(
@@ -145,3 +147,9 @@ class OfficialLoad:
         # Only now: what a stream tells that breaks off is not recorded.
         assert usage is not None
         sent.usage, sent.whole = (usage.prompt_tokens, usage.completion_tokens), True
+
+
+def _failed(sent: Sent, error: Exception) -> None:
+    """The transport's own error says whose doing it was; OpenAI's client wraps some of them."""
+    cause = error.__cause__
+    sent.failed(cause if isinstance(error, APIConnectionError) and isinstance(cause, Exception) else error)

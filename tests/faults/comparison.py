@@ -26,7 +26,8 @@ NAMED_MAX = 12
 """Differences that an error spells out."""
 
 Row = dict[str, Any]
-STOPPED = "('draining', 'ended', 'written_off')"
+GONE = ("client_gone", "client_gone_unreported")
+STOPPED = ("draining", "ended", "written_off")
 
 
 class Mismatch(AssertionError):
@@ -58,9 +59,11 @@ class Compared:
 
 @dataclass
 class Books:
-    """What the platform holds of some accounts, read as the analyst. `known` are the requests of all accounts."""
+    """What the platform holds of some accounts, read as the analyst. `known` are the requests of all accounts,
+    `known_instances` their instances."""
 
     known: set[str]
+    known_instances: set[str]
     usage: list[Row]
     charges: list[Row]
     unbilled: dict[str, str]
@@ -92,6 +95,9 @@ def read_books(platform: Platform, accounts: Iterable[str]) -> Books:
     among = "account IN (" + ", ".join(f"'{account}'" for account in accounts) + ")"
     return Books(
         known={row["id"] for row in _all(platform, "SELECT DISTINCT id FROM usage ORDER BY id")},
+        known_instances={
+            row["instance"] for row in _all(platform, "SELECT DISTINCT instance FROM instance_events ORDER BY instance")
+        },
         usage=_all(platform, f"SELECT * FROM usage FINAL WHERE {among} ORDER BY id, payload_hash"),
         charges=_all(platform, f"SELECT * FROM v_charges WHERE {among} ORDER BY id"),
         unbilled={
@@ -218,6 +224,8 @@ class Comparison:
                 yield f"answered in full, but recorded as {row['outcome']}: {sent}"
             if sent.whole and sent.status != 200 and row["outcome"] in PAID:
                 yield f"answered with {sent.status}, but recorded as {row['outcome']}: {sent}"
+            if row["outcome"] in GONE and not (sent.left or sent.timed_out):
+                yield f"recorded as {row['outcome']}, but the client stayed: {sent}"
             if sent.usage is not None and sent.usage != (_int(row, "prompt"), _int(row, "completion")):
                 yield f"the client was told {sent.usage} tokens, recorded are others: {row}"
 
@@ -289,6 +297,9 @@ class Comparison:
             if charged[instance] != due[instance]:
                 yield f"{instance} is charged {charged[instance]}, due is {due[instance]}"
         yield from (f"a charge for an instance without events: {id}" for id in charged.keys() - stopped.keys())
+        # Of nobody's: one that has lost all its events would else be looked for nowhere. No event, so no known stop.
+        for instance in sorted(self._truth.ready_instances() - self._books.known_instances):
+            yield f"{instance} has no event, its agent has proven {self._truth.seconds(instance, None)} s"
 
     def _overlaps(self) -> Iterator[str]:
         by_instance: dict[str, list[tuple[datetime, datetime]]] = defaultdict(list)

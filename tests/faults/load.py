@@ -31,6 +31,9 @@ class Sent:
     `client_id` is the client's own id, which the platform notes with the request's usage. `id` is the platform's, as
     the answer's head stated it; None: no head came, so the platform may have taken the request or not. `whole` says
     that the answer came to its end, `usage` holds its (prompt, completion) tokens where the answer stated them.
+
+    `left` and `timed_out` are the client's own doing: it went away, or waited no longer. `broke` names the error of a
+    connection that ended from the other side, as by the death of a gateway; then the client has stayed.
     """
 
     client_id: str
@@ -40,7 +43,16 @@ class Sent:
     status: int | None = None
     whole: bool = False
     left: bool = False
+    timed_out: bool = False
+    broke: str | None = None
     usage: tuple[int, int] | None = None
+
+    def failed(self, error: Exception) -> None:
+        """Note why no whole answer came."""
+        if isinstance(error, httpx.TimeoutException):
+            self.timed_out = True
+        else:
+            self.broke = type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -88,61 +100,71 @@ class NotingCaller(Caller):
         """From here on requests are of this customer and for this model."""
         self._account, self._model, self._notes = customer.account, model, notes
 
-    def _sent(self) -> tuple[Sent, dict[str, str]]:
+    @contextmanager
+    def _sending(self) -> Iterator[tuple[Sent, dict[str, str]]]:
+        """A request to be sent with these headers; why it got no whole answer is noted and raised on."""
         sent = Sent(f"load-{self.random.getrandbits(64):016x}", self._account, self._model)
         self._notes.append(sent)
-        return sent, {"x-request-id": sent.client_id}
+        try:
+            yield sent, {"x-request-id": sent.client_id}
+        except (httpx.HTTPError, OSError) as error:
+            sent.failed(error)
+            raise
 
     async def complete(self, path: str, body: dict[str, Any]) -> None:
-        sent, headers = self._sent()
-        answer = await self.client.post(path, json=body, headers=headers)
-        _note_head(sent, answer)
-        sent.whole = True
+        with self._sending() as (sent, headers):
+            answer = await self.client.post(path, json=body, headers=headers)
+            _note_whole(sent, answer)
         if answer.status_code == 200:
             usage = answer.json()["usage"]
             sent.usage = (usage["prompt_tokens"], usage["completion_tokens"])
 
     async def stream(self, path: str, body: dict[str, Any], leave_after: int | None = None) -> None:
-        sent, headers = self._sent()
+        asked = body | {"stream": True}
         lines = 0
-        async with self.client.stream("POST", path, json=body | {"stream": True}, headers=headers) as answer:
-            _note_head(sent, answer)
-            if answer.status_code != 200:
-                await answer.aread()
-                sent.whole = True
-                return
-            async for line in answer.aiter_lines():
-                lines += bool(line)
-                if leave_after is not None and lines >= leave_after:
-                    sent.left = True
-                    return
-                if line == "data: [DONE]":
+        with self._sending() as (sent, headers):
+            async with self.client.stream("POST", path, json=asked, headers=headers) as answer:
+                _note_head(sent, answer)
+                if answer.status_code != 200:
+                    await answer.aread()
                     sent.whole = True
                     return
+                async for line in answer.aiter_lines():
+                    lines += bool(line)
+                    if leave_after is not None and lines >= leave_after:
+                        sent.left = True
+                        return
+                    if line == "data: [DONE]":
+                        sent.whole = True
+                        return
 
     async def leave_unstreamed(self, path: str, body: dict[str, Any], after_s: float) -> None:
-        sent, headers = self._sent()
         host, port = self.client.base_url.host, self.client.base_url.port
         content = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {self.key}\r\n"
-        head += f"X-Request-Id: {headers['x-request-id']}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-        _, writer = await asyncio.open_connection(host, port)
-        try:
-            writer.write(head.encode() + content)
-            await writer.drain()
-            sent.left = True
-            await asyncio.sleep(after_s)
-        finally:
-            writer.close()
+        with self._sending() as (sent, headers):
+            head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {self.key}\r\n"
+            head += f"X-Request-Id: {headers['x-request-id']}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+            _, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(head.encode() + content)
+                await writer.drain()
+                sent.left = True
+                await asyncio.sleep(after_s)
+            finally:
+                writer.close()
 
     async def expect_refusal(self, path: str, body: dict[str, Any], status: int) -> None:
         # In harm's way it may be refused for another reason too, but never served.
-        sent, headers = self._sent()
-        answer = await self.client.post(path, json=body, headers=headers)
-        _note_head(sent, answer)
-        sent.whole = True
+        with self._sending() as (sent, headers):
+            answer = await self.client.post(path, json=body, headers=headers)
+            _note_whole(sent, answer)
         assert answer.status_code in (status, 502, 503), (answer.status_code, answer.text)
+
+
+def _note_whole(sent: Sent, answer: httpx.Response) -> None:
+    _note_head(sent, answer)
+    sent.whole = True
 
 
 def _note_head(sent: Sent, answer: httpx.Response) -> None:

@@ -88,6 +88,10 @@ class Truth:
             proven[key] = max(proven.get(key, 0), line["ready_seconds"])
         return sum(proven.values())
 
+    def ready_instances(self) -> set[str]:
+        """Every instance of which Kafka has acknowledged a ready second."""
+        return {line["instance"] for line in self._readiness() if line["ready_seconds"] > 0}
+
     def _readiness(self) -> list[Mapping[str, Any]]:
         texts = [path.read_text() for path in (self._home / "worker").glob("**/readiness.jsonl*")]
         return [json.loads(line) for text in texts for line in text.splitlines()]
