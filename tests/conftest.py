@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.bills import lines_of, note_disagreement
 from tests.servers.clickhouse import ClickHouseProcess, running_clickhouse
 from tests.servers.kafka import running_kafka
 from tests.servers.missing_programs import failed_instead
@@ -20,11 +21,20 @@ settings.load_profile("any speed")
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A test that is left out for a program that was to be fetched has failed, where all are needed."""
+    """A test that is left out for a program that was to be fetched has failed, where all are needed. Who fails for a
+    bill is noted."""
     report = yield
+    note_disagreement(item, call, report)
     if report.skipped and (why := failed_instead(call)):
         report.outcome, report.longrepr = "failed", why
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name whoever failed for a bill."""
+    failed = [report for how in ("failed", "error") for report in terminalreporter.stats.get(how, [])]
+    for line in lines_of(failed):
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

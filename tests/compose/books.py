@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from schemas.spend import BalanceStated
+from tests.bills import Mismatch
 from tests.compose.load import OfficialLoad
 from tests.compose.project import ComposeProject
 from tests.faults.comparison import Books, Compared, Comparison
@@ -30,17 +31,18 @@ def compare(project: ComposeProject, load: OfficialLoad, home: Path) -> Compared
         try:
             project.copy_truth(home)
             comparison = Comparison(load.sent, _read(project, [load.account]), Truth(home), 0, False)
-            differences = comparison.differences()
+            differences, unread = comparison.differences(), ""
         except (AssertionError, ValueError, OSError) as error:
             # Not there yet, or half written: a line of a ledger, an answer of a server that comes back.
-            differences = [f"cannot be read: {error!r}"]
-        if not differences:
+            differences, unread = [], f"the books cannot be read: {error!r}"
+        if not differences and not unread:
             if equal_before:
                 return comparison.compared()
             # Once more, so that what arrives late and doubles something is seen.
             equal_before = True
-        else:
-            assert time.monotonic() < deadline, "the bill is not the truth:\n  " + "\n  ".join(differences[:NAMED_MAX])
+        elif time.monotonic() > deadline:
+            assert not unread, unread
+            raise Mismatch("the bill is not the truth:\n  " + "\n  ".join(differences[:NAMED_MAX]))
         time.sleep(POLL_S)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from tests.bills import Mismatch
 from tests.faults.load import Load, Sent
 from tests.faults.truth import PAID, Prices, Served, Truth
 from tests.integration.whole_platform.balances import read_balances
@@ -28,10 +29,6 @@ NAMED_MAX = 12
 Row = dict[str, Any]
 GONE = ("client_gone", "client_gone_unreported")
 STOPPED = ("draining", "ended", "written_off")
-
-
-class Mismatch(AssertionError):
-    """The bill is not what the truth says."""
 
 
 @dataclass(frozen=True)
@@ -135,16 +132,17 @@ def compare(
     while True:
         try:
             comparison = Comparison(sent, read_books(platform, accounts), Truth(platform.home), parked, full)
-            differences = comparison.differences()
+            differences, unread = comparison.differences(), ""
         except (httpx.HTTPError, AssertionError, ValueError, OSError) as error:
             # Not there yet, or half written: a line of a ledger, an answer of a server that comes back.
-            differences = [f"cannot be read: {error!r}"]
-        if not differences:
+            differences, unread = [], f"the books cannot be read: {error!r}"
+        if not differences and not unread:
             if equal_before:
                 return comparison.compared()
             # Once more, so that what arrives late and doubles something is seen.
             equal_before = True
         elif time.monotonic() > deadline:
+            assert not unread, unread
             more = f"\n  and {len(differences) - NAMED_MAX} more" if len(differences) > NAMED_MAX else ""
             raise Mismatch("the bill is not the truth:\n  " + "\n  ".join(differences[:NAMED_MAX]) + more)
         time.sleep(POLL_S)

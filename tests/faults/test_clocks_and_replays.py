@@ -18,6 +18,7 @@ from schemas import codec
 from schemas.instances import InstanceChanged
 from schemas.topics import INSTANCES, PARKED, STOPS, TOPICS, USAGE
 from schemas.usage import TokensUsed
+from tests.bills import Mismatch
 from tests.faults.comparison import compare, sql
 from tests.faults.harms import Clocks
 from tests.faults.load import Load, end_services, new_customers
@@ -208,7 +209,8 @@ def no_intervals_overlap(platform: Platform) -> int:
     for _, changed in sorted(by_sequence.items()):
         if changed.interval is not None:
             earlier = until.get(changed.instance)
-            assert earlier is None or changed.interval.billable_from >= earlier, changed
+            if earlier is not None and changed.interval.billable_from < earlier:
+                raise Mismatch(f"billable intervals overlap: {changed}")
             until[changed.instance] = changed.interval.billable_until
             count += 1
     return count

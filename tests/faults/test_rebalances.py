@@ -11,6 +11,7 @@ import pytest
 
 from schemas.instances import InstanceChanged
 from schemas.usage import TokensUsed
+from tests.bills import bills_agree
 from tests.builders import bill_oracle
 from tests.builders.traffic import endless_instance_minutes, endless_requests, instance_minutes, requests
 from tests.servers.billing_way import BillingWay, eventually
@@ -51,9 +52,9 @@ async def publish(way: BillingWay, published: list[TokensUsed | InstanceChanged]
 async def as_the_oracle_says(way: BillingWay, published: list[TokensUsed | InstanceChanged]) -> None:
     usages = [one for one in published if isinstance(one, TokensUsed)]
     minutes = [one for one in published if isinstance(one, InstanceChanged)]
-    assert await way.spent_by_hour() == bill_oracle.spent_by_hour(usages, minutes)
+    bills_agree(await way.spent_by_hour(), bill_oracle.spent_by_hour(usages, minutes))
     assert await way.clickhouse.query("SELECT count() FROM conflicts") == [(0,)]
-    await eventually(way.balances_agree, "every balance is what ClickHouse has")
+    await way.await_balances("every balance is what ClickHouse has")
 
 
 async def shared(processes: list[StreamProcess]) -> None:
@@ -84,7 +85,7 @@ async def test_zombies_of_every_group_come_back_and_the_others_die(way: BillingW
     # Everything is processed while they stand still: Kafka has given their partitions to the others.
     await publish(way, second)
     await way.settled()
-    await eventually(way.balances_agree, "the other live_spend has all partitions")
+    await way.await_balances("the other live_spend has all partitions")
 
     # They come back in the middle of what they did, write it once more, and are refused the commit.
     for process in zombies:

@@ -18,6 +18,7 @@ from adapters.kafka.parking import read_parked
 from schemas.instances import InstanceChanged
 from schemas.topics import BALANCES, CHARGES, INSTANCES, PARKED, PRICES, SPEND, USAGE, Topic
 from schemas.usage import TokensUsed
+from tests.bills import bills_agree
 from tests.builders import bill_oracle
 from tests.builders.billing_events import deepseek_prices, hour_price
 from tests.builders.traffic import instance_minutes, requests
@@ -80,14 +81,14 @@ async def test_doubled_and_out_of_order_and_read_again_it_is_the_same_bill(way: 
         await way.producer.publish(topic, "nobody", b"no event")
     await way.settled()
     charges, hours = await way.charges(), await way.spent_by_hour()
-    assert hours == bill_oracle.spent_by_hour(usages, minutes)
+    bills_agree(hours, bill_oracle.spent_by_hour(usages, minutes))
     assert len(charges) > REQUESTS
-    await eventually(way.balances_agree, "balances agree")
+    await way.await_balances("balances agree")
 
     assert await publish_all_again(way, chance) > 2 * len(messages)
     await way.settled()
-    assert (await way.charges(), await way.spent_by_hour(), await conflicts(way.clickhouse)) == (charges, hours, 0)
-    await eventually(way.balances_agree, "balances agree still")
+    bills_agree((await way.charges(), await way.spent_by_hour(), await conflicts(way.clickhouse)), (charges, hours, 0))
+    await way.await_balances("balances agree still")
     assert set(await parked_sources(way)) == {b"no event"}
 
     for process in started:
@@ -96,8 +97,8 @@ async def test_doubled_and_out_of_order_and_read_again_it_is_the_same_bill(way: 
     await way.rewind("token_charges", "instance_charges", "warehouse")
     way.start("token_charges", "instance_charges", "warehouse", "live_spend")
     await way.settled()
-    assert (await way.charges(), await way.spent_by_hour(), await conflicts(way.clickhouse)) == (charges, hours, 0)
-    await eventually(way.balances_agree, "balances agree after a replay")
+    bills_agree((await way.charges(), await way.spent_by_hour(), await conflicts(way.clickhouse)), (charges, hours, 0))
+    await way.await_balances("balances agree after a replay")
 
     with running_clickhouse(way.folder / "empty") as empty:
         address = ClickHouseAddress.with_password_file(empty.url, ADMIN, empty.admin_password_file)
@@ -109,7 +110,7 @@ async def test_doubled_and_out_of_order_and_read_again_it_is_the_same_bill(way: 
             way.processes.append(again)
             again.start()
             await eventually(lambda: same_charges(way, charges), "the empty warehouse has the same charges")
-            assert (await way.spent_by_hour(), await conflicts(way.clickhouse)) == (hours, 0)
+            bills_agree((await way.spent_by_hour(), await conflicts(way.clickhouse)), (hours, 0))
         finally:
             await way.clickhouse.close()
             way.clickhouse = first

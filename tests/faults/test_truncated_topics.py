@@ -19,6 +19,7 @@ from schemas import codec
 from schemas.stops import Gap, StopNoted
 from schemas.topics import PRICES, USAGE
 from schemas.usage import TokensUsed
+from tests.bills import bills_agree
 from tests.builders import bill_oracle
 from tests.builders.traffic import requests
 from tests.faults.away import standing_still
@@ -101,7 +102,7 @@ async def test_a_gap_is_named_by_the_operator_and_nothing_else_is_skipped(way: B
     warehouse.start()
     await way.settled("token_charges", "warehouse")
     charged = [*first, *await usages_held(way)]
-    assert await way.spent_by_hour() == bill_oracle.spent_by_hour(charged)
+    bills_agree(await way.spent_by_hour(), bill_oracle.spent_by_hour(charged))
     assert (await hydra_resume(way, "token_charges")).stderr.endswith("or has gone on since\n")
 
     # Analysts see what no bill holds, and who said so.
@@ -153,7 +154,7 @@ async def test_a_log_truncated_ahead_of_a_running_reader_stops_it(way: BillingWa
     lost = {(gap.partition, at) for gap in gaps for at in range(gap.first_offset, gap.last_offset + 1)}
     charged = [usage for where, usage in recorded.items() if where not in lost]
     assert len(charged) < len(recorded)
-    assert await way.spent_by_hour() == bill_oracle.spent_by_hour(charged)
+    bills_agree(await way.spent_by_hour(), bill_oracle.spent_by_hour(charged))
 
 
 async def ended(process: StreamProcess) -> bool:
@@ -183,7 +184,7 @@ async def test_lost_prices_stop_a_rater_that_has_not_read_them(way: BillingWay) 
     assert (await hydra_resume(way, *words_for(await stop_of(way, "warehouse")))).returncode == 0
     warehouse.start()
     await way.settled("token_charges", "warehouse")
-    assert await way.spent_by_hour() == bill_oracle.spent_by_hour([*priced, *more])
+    bills_agree(await way.spent_by_hour(), bill_oracle.spent_by_hour([*priced, *more]))
 
 
 async def test_lost_offsets_are_answered_by_reading_again(way: BillingWay) -> None:
@@ -204,8 +205,8 @@ async def test_lost_offsets_are_answered_by_reading_again(way: BillingWay) -> No
     await way.publish(*requests(10, first=900))
     await eventually(lambda: _has_read(forgetful, 310), "everything is read again")
     await way.settled("warehouse")
-    assert await way.spent_by_hour() == bill_oracle.spent_by_hour([*usages, *requests(10, first=900)])
-    assert charges <= await way.charges()
+    bills_agree(await way.spent_by_hour(), bill_oracle.spent_by_hour([*usages, *requests(10, first=900)]))
+    bills_agree(charges - await way.charges(), set())
     assert await way.clickhouse.query("SELECT count() FROM conflicts") == [(0,)]
 
     # The permission held once: the next loss is asked about again.

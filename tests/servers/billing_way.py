@@ -28,6 +28,7 @@ from schemas.spend import BalanceStated
 from schemas.stops import StopNoted
 from schemas.topics import BALANCES, CHARGES, INSTANCES, PARKED, PRICES, STOPS, USAGE, Topic
 from schemas.usage import TokensUsed
+from tests.bills import Mismatch, bills_agree
 from tests.builders.billing_events import instance_event, price_event, usage_event
 from tests.servers.clickhouse import ClickHouseProcess, running_clickhouse
 from tests.servers.kafka import running_kafka
@@ -159,7 +160,8 @@ class BillingWay:
     async def charges(self) -> set[tuple[str, str, int, str]]:
         """Id, hash, quantity and amount of every charge that counts."""
         rows = await self.clickhouse.query("SELECT id, quantity, toString(amount), source_event FROM v_charges")
-        assert len({row[0] for row in rows}) == len(rows), "a charge counts twice"
+        if len({row[0] for row in rows}) != len(rows):
+            raise Mismatch("a charge counts twice")
         hashes = dict(await self.clickhouse.query("SELECT id, any(payload_hash) FROM charges FINAL GROUP BY id"))
         return {(id, hashes[id], int(quantity), amount) for id, quantity, amount, _ in rows}
 
@@ -193,14 +195,22 @@ class BillingWay:
             await consumer.stop()
         return latest
 
-    async def balances_agree(self) -> bool:
-        """Whether every balance's total is, to the last digit, what ClickHouse has."""
-        stated = {
+    async def await_balances(self, why: str) -> None:
+        """Wait until every balance's total is, to the last digit, what ClickHouse has. Raises Mismatch."""
+        try:
+            await eventually(self._balances_agree, why)
+        except AssertionError:
+            bills_agree(await self._stated(), await self.spent())
+
+    async def _balances_agree(self) -> bool:
+        return await self._stated() == await self.spent()
+
+    async def _stated(self) -> dict[str, Fraction]:
+        return {
             account: Fraction(total)
             for account, balance in (await self.balances()).items()
             if (total := balance.spent_total.get("CNY", 0))
         }
-        return stated == await self.spent()
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]], what: str, deadline_s: float = DEADLINE_S) -> None:

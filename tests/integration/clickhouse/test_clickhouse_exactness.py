@@ -14,6 +14,8 @@ from adapters.clickhouse.spend_totals import hour_totals
 from adapters.clickhouse.writing import Batch, Written, write
 from tests.integration.clickhouse.conftest import NOON, charge_row, instance_row, unrated_row, usage_row
 
+pytestmark = pytest.mark.bills
+
 Row = UsageRow | ChargeRow | UnratedRow | InstanceEventRow
 Hour = tuple[str, datetime]
 SHANGHAI = timedelta(hours=8)

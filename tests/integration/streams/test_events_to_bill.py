@@ -12,10 +12,11 @@ from adapters.clickhouse.open_matters import OpenMatters, open_matters
 from adapters.clock import SystemClock
 from adapters.kafka.parking import read_parked, replay_parked
 from schemas.topics import CHARGES, INSTANCES, PRICES, USAGE
+from tests.bills import bills_agree
 from tests.builders import bill_oracle
 from tests.builders.billing_events import NOON, instance, token_price, usage
 from tests.builders.traffic import instance_minutes, requests
-from tests.servers.billing_way import BillingWay, eventually
+from tests.servers.billing_way import BillingWay
 
 
 async def test_repeated_and_shuffled_events_are_charged_once_and_exactly(way: BillingWay) -> None:
@@ -26,7 +27,7 @@ async def test_repeated_and_shuffled_events_are_charged_once_and_exactly(way: Bi
     await way.publish(*messages)
     await way.settled()
 
-    assert await way.spent_by_hour() == bill_oracle.spent_by_hour(usages, minutes)
+    bills_agree(await way.spent_by_hour(), bill_oracle.spent_by_hour(usages, minutes))
     unexplained = await way.clickhouse.query(
         "SELECT id FROM usage FINAL WHERE id NOT IN (SELECT source_event FROM charges)"
         " AND id NOT IN (SELECT id FROM unrated)"
@@ -58,7 +59,7 @@ async def test_poison_is_parked_with_its_reason_and_the_rest_goes_on(way: Billin
     await way.publish(*impossible, *too_wide, good, usage(903, error_code="x" * 5_000))
     await way.settled()
 
-    assert await way.spent() == bill_oracle.spent([good])
+    bills_agree(await way.spent(), bill_oracle.spent([good]))
     parked = {entry.id: entry.message for entry in await read_parked(way.bootstrap)}
     by_processor = {processor: 0 for processor in ("token_charges", "instance_charges", "warehouse")}
     for message in parked.values():
@@ -84,7 +85,7 @@ async def test_what_had_no_price_is_charged_once_it_is_recorded_and_replayed(way
     unpriced = usage(1, model="glm-4-9b-chat", cached_tokens=None)
     await way.publish(unpriced, usage(2))
     await way.settled()
-    assert await way.spent() == bill_oracle.spent([usage(2)])
+    bills_agree(await way.spent(), bill_oracle.spent([usage(2)]))
     assert await way.clickhouse.query("SELECT id, reason FROM v_unbilled_usage") == [(unpriced.request_id, "unpriced")]
     assert (await open_matters(way.clickhouse)).parked == {("token_charges", "unpriced"): 1}
 
@@ -96,7 +97,7 @@ async def test_what_had_no_price_is_charged_once_it_is_recorded_and_replayed(way
     await way.settled()
 
     expected = Fraction(2 * 1_000 + 3 * 500, 1_000_000) + bill_oracle.spent([usage(2)])[unpriced.account]
-    assert await way.spent() == {unpriced.account: expected}
+    bills_agree(await way.spent(), {unpriced.account: expected})
     assert await way.clickhouse.query("SELECT id FROM v_unbilled_usage") == []
     assert await open_matters(way.clickhouse) == OpenMatters(parked={}, conflicts=0)
 
@@ -106,13 +107,13 @@ async def test_a_conflict_leaves_every_bill_and_its_spend_is_stated_again(way: B
     disputed, other = usage(1), usage(2)
     await way.publish(disputed, other)
     await way.settled()
-    assert await way.spent() == bill_oracle.spent([disputed, other])
+    bills_agree(await way.spent(), bill_oracle.spent([disputed, other]))
 
     changed = msgspec.structs.replace(disputed, completion_tokens=9, ended=NOON + timedelta(hours=5))
     await way.publish(changed)
     await way.settled()
-    assert await way.spent() == bill_oracle.spent([other])
+    bills_agree(await way.spent(), bill_oracle.spent([other]))
     rows = await way.clickhouse.query("SELECT DISTINCT source_event FROM conflicts")
     assert rows == [(disputed.request_id,)]
     assert (await open_matters(way.clickhouse)).conflicts > 0
-    await eventually(way.balances_agree, "balances follow the conflict")
+    await way.await_balances("balances follow the conflict")

@@ -22,9 +22,12 @@ from typing import Any
 
 import pytest
 
+from tests.bills import Mismatch
 from tests.faults.truth import PAID, Truth, ledger_settings
 from tests.integration.whole_platform.traffic import Caller, play
 from tests.servers.platform import Platform, running_platform, wait_until
+
+pytestmark = pytest.mark.bills
 
 SHARED = "public/deepseek-r1"
 REQUESTS = int(os.environ.get("HYDRA_TEST_REQUESTS", "2400"))
@@ -131,7 +134,7 @@ def usage(platform: Platform, played: dict[str, Any]) -> dict[str, list[dict[str
     except AssertionError as late:
         counts = ("sent", "answered", "failed", "left", "refused")
         seen = {account: {name: getattr(caller, name) for name in counts} for account, caller in callers.items()}
-        raise AssertionError(f"{late}: {state}; clients saw {seen}") from None
+        raise Mismatch(f"{late}: {state}; clients saw {seen}") from None
     return {account: usage_rows(platform, account) for account in callers}
 
 
