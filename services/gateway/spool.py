@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from services.gateway import spool_files
 from services.gateway.spool_files import Intent
@@ -30,12 +30,14 @@ Release = Callable[[], None]
 
 @dataclass(slots=True)
 class Segment:
-    """One file. `published` is how far its ends have been acknowledged by Kafka."""
+    """One file. Up to `synced` it survives what the spool promises to survive, and only that is published; `published`
+    is how far its ends have been acknowledged by Kafka."""
 
     number: int
     path: Path
     handle: int
     size: int = 0
+    synced: int = 0
     published: int = 0
     torn: bool = False
 
@@ -61,6 +63,7 @@ class Spool:
         self._write = write
         self._pending: list[bytes] = []
         self._releases: list[Release] = []
+        self._ended: list[str] = []
         self._scheduled = False
         self._syncing = False
         self._reserved = 0
@@ -103,7 +106,7 @@ class Spool:
     def append_end(self, request_id: str, account: str, event: bytes, release: Release) -> None:
         """Every `reserve` is followed by exactly one of these."""
         self._reserved -= END_BYTES_MAX
-        self._open_intents.pop(request_id, None)
+        self._ended.append(request_id)
         self._append(spool_files.end_record(request_id, account, event), release)
 
     def _append(self, record: bytes, release: Release) -> None:
@@ -129,12 +132,13 @@ class Spool:
         self._bytes += len(data)
         self._pending = []
         releases, self._releases = self._releases, []
+        ended, self._ended = self._ended, []
         if self._sync == "fdatasync":
             self._syncing = True
             future = self._loop.run_in_executor(None, os.fdatasync, segment.handle)
-            future.add_done_callback(lambda done: self._synced(done, releases))
+            future.add_done_callback(lambda done: self._synced(done, segment, ended, releases))
         else:
-            self._release(releases)
+            self._safe(segment, ended, releases)
 
     def _segment_for_next(self) -> Segment | None:
         segment = self.segments[-1]
@@ -143,6 +147,7 @@ class Spool:
         try:
             return self._open_segment(segment.number + 1)
         except OSError as error:
+            self.write_failures += 1
             logger.error("spool segment cannot be opened", extra={"cause": error.strerror})
             return None
 
@@ -164,18 +169,20 @@ class Spool:
             segment.torn = True
         return False
 
-    def _synced(self, done: asyncio.Future[None], releases: list[Release]) -> None:
+    def _synced(self, done: asyncio.Future[None], segment: Segment, ended: list[str], releases: list[Release]) -> None:
         self._syncing = False
         error = done.exception()
         if error is not None:
-            # After a failed fdatasync the kernel may have dropped the pages: nothing more can be promised.
-            logger.critical("spool cannot be synced; the process ends", extra={"cause": str(error)})
-            os._exit(1)
-        self._release(releases)
+            _end_unsynced(error)
+        self._safe(segment, ended, releases)
         if self._pending:
             self._flush()
 
-    def _release(self, releases: list[Release]) -> None:
+    def _safe(self, segment: Segment, ended: list[str], releases: list[Release]) -> None:
+        """All of `segment` is on disk: only now may its ends be published and their intents go."""
+        segment.synced = segment.size
+        for request_id in ended:
+            self._open_intents.pop(request_id, None)
         self.written.set()
         for release in releases:
             try:
@@ -187,23 +194,36 @@ class Spool:
     def _open_segment(self, number: int) -> Segment:
         path = spool_files.segment_path(self._folder, number)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        if self._sync == "fdatasync":
-            directory = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)  # the name must survive a power loss as well as the bytes
-            finally:
-                os.close(directory)
+        try:
+            if self._sync == "fdatasync":
+                self._sync_folder()
+        except OSError:
+            # A file that stayed would stand in the way of every other try.
+            os.close(handle)
+            path.unlink()
+            raise
         segment = Segment(number, path, handle)
         self.segments.append(segment)
         return segment
 
+    def _sync_folder(self) -> None:
+        """A segment's name must survive a power loss as well as its bytes."""
+        directory = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
     # -- the publisher's side ----------------------------------------------------------------------------------------
 
     def unpublished(self, bytes_max: int) -> tuple[Segment, bytes] | None:
-        """The oldest segment with unpublished bytes and up to `bytes_max` of them; None where there is none."""
+        """The oldest segment with unpublished bytes and up to `bytes_max` of them; None where there is none.
+
+        Never what is not synced yet: after a loss of power an adopter would contradict the event.
+        """
         for segment in self.segments:
-            if segment.published < segment.size:
-                count = min(bytes_max, segment.size - segment.published)
+            if segment.published < segment.synced:
+                count = min(bytes_max, segment.synced - segment.published)
                 return segment, os.pread(segment.handle, count, segment.published)
         return None
 
@@ -232,8 +252,12 @@ class Spool:
         if self._syncing or newest.torn or not self._written_whole(newest, data):
             return False
         if self._sync == "fdatasync":
-            os.fdatasync(newest.handle)  # rare, and small: at most once a segment
+            try:
+                os.fdatasync(newest.handle)  # rare, and small: at most once a segment
+            except OSError as error:
+                _end_unsynced(error)
         newest.size += len(data)
+        newest.synced = newest.size
         self._bytes += len(data)
         for request_id, record in carried:
             self._open_intents[request_id] = (newest.number, record)
@@ -249,3 +273,9 @@ class Spool:
                 segment.path.unlink()
         self.segments.clear()
         return empty
+
+
+def _end_unsynced(error: BaseException) -> NoReturn:
+    """After a failed fdatasync the kernel may have dropped the pages: nothing more can be promised."""
+    logger.critical("spool cannot be synced; the process ends", extra={"cause": str(error)})
+    os._exit(1)

@@ -1,8 +1,10 @@
 """The spool on disk: torn tails, room, rotation, what outlives what, and adoption."""
 
 import asyncio
+import errno
 import os
 import random
+import threading
 import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
@@ -137,6 +139,7 @@ async def test_segments_go_once_published_and_take_no_running_request_with_them(
         *_, (_, offset) = payloads(data)
         made.mark_published(segment, segment.published + offset)
     assert len(segments(tmp_path)) == 1 and made.bytes_used < before
+    assert made.bytes_unpublished == 0, "what was written again is read like the rest"
     assert intent(0) in records(tmp_path), "the running request's intent must stay on disk"
     made.append_end(intent(0).request_id, "u-0123456789ab", b"the end", lambda: None)
     made.close()
@@ -203,6 +206,136 @@ async def test_what_was_cut_short_is_written_again_whole(tmp_path: Path, sync: A
     made.append_end(intent(1).request_id, "u-0123456789ab", b"end", lambda: released.append(2))
     await until(lambda: released == [1, 2])
     assert len(records(tmp_path)) == 2 and made.healthy
+
+
+def kinds(data: bytes) -> list[bytes]:
+    return [payload[:1] for payload, _ in payloads(data)]
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def publish_all(spool: Spool) -> None:
+    """What a publisher does while Kafka takes everything."""
+    while (found := spool.unpublished(1 << 20)) is not None:
+        segment, data = found
+        spool.mark_published(segment, segment.published + len(data))
+
+
+async def test_an_end_is_not_published_before_it_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power may go before the sync is over: an adopter that finds no end says `gateway_lost` under the same id."""
+    may_sync = threading.Event()
+    may_sync.set()
+    sync = os.fdatasync
+
+    def held(handle: int) -> None:
+        may_sync.wait(60)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fdatasync", held)
+    made = spool(tmp_path, sync="fdatasync")
+    await append(made, 1, end=False)
+    await until(lambda: made.settled)
+    may_sync.clear()
+    released: list[int] = []
+    made.append_end(intent(1).request_id, "u-0123456789ab", b"x", lambda: released.append(1))
+    try:
+        await until(lambda: len(records(tmp_path)) == 2)
+        found = made.unpublished(1 << 20)
+        assert found is not None and kinds(found[1]) == [spool_files.INTENT] and released == []
+        publish_all(made)
+        assert made.unpublished(1 << 20) is None and made.bytes_unpublished > 0
+    finally:
+        may_sync.set()
+    await until(lambda: released == [1])
+    found = made.unpublished(1 << 20)
+    assert found is not None and kinds(found[1]) == [spool_files.END]
+    publish_all(made)
+    assert made.close() and segments(tmp_path) == []
+
+
+async def test_a_segment_that_cannot_be_made_durable_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one EIO or EMFILE on the folder makes it: the file is there already, and would stand in the next one's way."""
+    handles = open_files()
+    made = spool(tmp_path, sync="fdatasync", segment_bytes=100)
+    await append(made, 1, end=False)
+    await until(lambda: made.settled)
+    failures = 2
+    sync = os.fsync
+
+    def failing(handle: int) -> None:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise OSError(errno.EIO, "input/output error")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    released: list[int] = []
+    made.append_end(intent(1).request_id, "u-0123456789ab", b"x", lambda: released.append(1))
+    await until(lambda: not made.healthy)
+    assert not made.reserve() and made.write_failures
+    await until(lambda: released == [1])
+    assert made.healthy and len(records(tmp_path)) == 2 and len(segments(tmp_path)) == 2
+    publish_all(made)
+    assert made.close()
+    assert open_files() <= handles
+
+
+class _Ended(Exception):
+    """Stands for the end of the process."""
+
+
+async def test_a_copied_intent_that_cannot_be_synced_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes stand in the newest segment, and what is written behind them would not be where it is looked for."""
+    made = spool(tmp_path, sync="fdatasync", segment_bytes=100)
+    await append(made, 1, end=False)
+    await append(made, 2)
+    await until(lambda: made.settled)
+
+    def failing(handle: int) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    def ended(code: int) -> None:
+        raise _Ended(code)
+
+    monkeypatch.setattr(os, "fdatasync", failing)
+    monkeypatch.setattr(os, "_exit", ended)
+    with pytest.raises(_Ended):
+        publish_all(made)
+    assert [path.name for path in segments(tmp_path)] == ["000000000001.spool", "000000000002.spool"]
+
+
+@pytest.mark.parametrize("sync", ["write", "fdatasync"])
+async def test_an_intent_stays_on_disk_until_its_end_is_there(tmp_path: Path, sync: Any) -> None:
+    """A gateway killed while its disk is full still leaves the request's `gateway_lost`."""
+    full = False
+
+    def write(handle: int, data: bytes) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return os.write(handle, data)
+
+    made = spool(tmp_path, sync=sync, segment_bytes=100, write=write)
+    await append(made, 1, end=False)
+    await append(made, 2)
+    await until(lambda: made.settled)
+    full = True
+    released: list[int] = []
+    made.append_end(intent(1).request_id, "u-0123456789ab", b"the end", lambda: released.append(1))
+    await until(lambda: not made.healthy)
+    publish_all(made)
+    assert [left.lost for left in left_behind(segments(tmp_path))] == [False, True]
+    full = False
+    await until(lambda: released == [1])
+    publish_all(made)
+    assert not [left for left in left_behind(segments(tmp_path)) if left.lost]
+    assert made.close(), "the intent of a request that ended keeps nothing"
 
 
 def test_a_folder_is_locked_by_one_and_free_when_let_go(tmp_path: Path) -> None:
