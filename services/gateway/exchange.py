@@ -13,6 +13,7 @@ from services.gateway.dispatch import Dispatch
 from services.gateway.metering import Meter
 from services.gateway.models import Instance, Request
 from services.gateway.request_body import RequestBody
+from services.gateway.request_time import RequestTime
 from services.gateway.stream_usage import EventTooLarge, StreamFilter, Usage
 
 if TYPE_CHECKING:
@@ -26,21 +27,19 @@ class Exchange:
     """Holds the client's connection and, by its dispatch, the engine's. Every way out passes `_done`."""
 
     __slots__ = (
-        "_aborting",
         "_body",
         "_client_here",
         "_connection",
-        "_deadline",
         "_dispatch",
         "_gateway",
         "_held_bytes",
         "_last_chunk",
-        "_latest",
         "_meter",
         "_parts",
         "_request",
         "_status",
         "_stream",
+        "_time",
         "finished",
     )
 
@@ -65,11 +64,8 @@ class Exchange:
         self._last_chunk = float("-inf")
         self._status = 0
         self._client_here = True
-        self._aborting = False
         self.finished = False
-        now = gateway.loop.time()
-        self._latest = now + gateway.settings.request_timeout_s
-        self._deadline = now + gateway.settings.first_byte_timeout_s
+        self._time = RequestTime(gateway.settings, gateway.loop.time())
 
     def begin(self) -> None:
         """The intent goes to disk; only then is the request dispatched."""
@@ -95,8 +91,7 @@ class Exchange:
             self._gather(data)
             return
         now = self._gateway.loop.time()
-        if not self._aborting:
-            self._deadline = now + self._gateway.settings.between_bytes_timeout_s
+        self._time.bytes_came(now)
         try:
             forward = stream.filter.feed(data)
         except (EventTooLarge, ValueError):
@@ -195,7 +190,7 @@ class Exchange:
         self._parts = []
         self._gateway.answer_released(self._held_bytes)
         self._held_bytes = 0
-        self._deadline = self._gateway.loop.time() + self._gateway.settings.first_byte_timeout_s
+        self._time.begun(self._gateway.loop.time())
 
     # -- from the client -------------------------------------------------------------------------------------------
 
@@ -210,28 +205,30 @@ class Exchange:
             self._client_gone_done(self._usage_seen())
             return
         upstream.resume()
-        self._aborting = True
-        self._deadline = self._gateway.loop.time() + self._gateway.settings.abort_wait_s
+        self._time.parted(self._gateway.loop.time())
         self._gateway.orphans.add(self)
         self._dispatch.abort(until_finished=True)
 
     def client_paused(self) -> None:
-        if self._dispatch.upstream is not None:
+        self._time.paused(self._gateway.loop.time())
+        if self._dispatch.upstream is not None and self._client_here:
             self._dispatch.upstream.pause()
 
     def client_resumed(self) -> None:
+        self._time.resumed(self._gateway.loop.time())
         if self._dispatch.upstream is not None:
-            self._deadline = self._gateway.loop.time() + self._gateway.settings.between_bytes_timeout_s
             self._dispatch.upstream.resume()
 
     # -- time --------------------------------------------------------------------------------------------------------
 
     def check_time(self, now: float) -> None:
         """Called about twice a second by the sweep."""
-        if self.finished or (now < self._deadline and now < self._latest):
+        slow = None if self.finished else self._time.used_up_by(now)
+        if slow is None:
             return
-        if self._client_here and self._connection.paused_since is not None and now < self._latest:
-            return  # it is the client who is slow; it has a bound of its own
+        if slow == "client":
+            self._connection.abort()  # and by that it has gone
+            return
         if self._client_here:
             self._gateway.routes.failed(self._dispatch.instance, 504)
             self._dispatch.abort(until_finished=False)

@@ -64,11 +64,20 @@ class GatewaySettings(BaseSettings):
     client_write_timeout_s: float = Field(
         default=60.0, gt=0, description="a client that reads nothing for so long is gone"
     )
+    client_pauses_timeout_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="all the time of one request in which its client does not read; then it is gone",
+    )
     linger_s: float = Field(default=2.0, gt=0)
     connect_timeout_s: float = Field(default=3.0, gt=0)
     first_byte_timeout_s: float = Field(default=600.0, gt=0)
     between_bytes_timeout_s: float = Field(default=120.0, gt=0)
-    request_timeout_s: float = Field(default=3600.0, gt=0, description="one inference request from first to last byte")
+    request_timeout_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="one inference request from first to last byte, less the time in which its client does not read",
+    )
     abort_wait_s: float = Field(default=10.0, gt=0, description="for an engine's last report after its client has gone")
     attempts_max: int = Field(default=2, ge=1)
     cooldown_s: float = Field(default=5.0, gt=0)
