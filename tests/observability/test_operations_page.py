@@ -32,7 +32,7 @@ def test_every_link_inside_the_page_leads_somewhere(project_root: Path) -> None:
 
 
 def test_what_was_tried_on_a_running_platform_is_what_the_tests_try(project_root: Path) -> None:
-    """One table a test file, below its name; together they hold every alert."""
+    """One table a test file, below its name; together they hold every alert but those that promtool alone has tried."""
     section = page(project_root).split(TRIED)[1].partition("\n# ")[0]
     alerts = set(expressions())
     tried: set[str] = set()
@@ -42,7 +42,21 @@ def test_what_was_tried_on_a_running_platform_is_what_the_tests_try(project_root
             source = (project_root / "tests" / name).read_text()
             assert set(re.findall(r"\w+", table)) & alerts == set(re.findall(r"\w+", source)) & alerts, name
             tried |= set(re.findall(r"\w+", table)) & alerts
-    assert tried == alerts
+    alone = set(re.findall(r"\w+", section.partition("were tried there alone")[0])) & alerts
+    assert tried | alone == alerts and not tried & alone
+
+
+def test_what_was_seen_to_become_false_again_is_what_the_test_awaits(project_root: Path) -> None:
+    """The table of test_running_platform.py says `both` of an alert exactly where the test waits for both."""
+    source = (project_root / "tests" / "observability" / "test_running_platform.py").read_text()
+    section = page(project_root).split("`tests/observability/test_running_platform.py`")[1].split("`tests/")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
+    alerts = set(expressions())
+    both = {name for row in rows if row[2].strip().startswith("both") for name in re.findall(r"\w+", row[1])} & alerts
+    awaited = set(re.findall(r'await_alert\("(\w+)".*true=False\)', source))
+    loop = re.search(r"lowered = \{(.*?)\}\n    seen = \{(.*?)\}", source, re.DOTALL)
+    assert loop and "await_alert(alert, *thresholds, true=False)" in source
+    assert both == awaited | set(re.findall(r'"(\w+)":', loop[1] + loop[2]))
 
 
 def test_the_log_lines_that_it_quotes_exist(project_root: Path) -> None:

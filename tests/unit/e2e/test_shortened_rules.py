@@ -12,7 +12,7 @@ import yaml
 
 from tests.e2e.shortened_rules import SHORTER_BY, shortened
 
-WINDOW = re.compile(r"\[(\d+)([smh])\]|(?<=process_start_time_seconds < )(\d+)")
+WINDOW = re.compile(r"\[(\d+)([smh])(?::\d+s)?\]|(?<=process_start_time_seconds < )(\d+)")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours"}
 
 
