@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable
 
 from schemas.stops import Gap, Reread, StopNoted
 
+TO_GO_ON = "; to go on: "
+"""Between a process's last words and the command that follows them."""
 _GAP = re.compile(r"(?P<topic>[\w.-]+)/(?P<partition>\d{1,9}):(?P<first>\d{1,15})-(?P<last>\d{1,15})", re.ASCII)
 
 

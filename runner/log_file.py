@@ -8,11 +8,16 @@ from typing import BinaryIO
 
 import msgspec
 
+from domain.stops import TO_GO_ON
+
 LOG_BYTES_MAX = 5 * 1024 * 1024
 LOGS_KEPT = 3
 TAIL_LINES = 20
 LINE_BYTES_MAX = 16 * 1024
 REASON_LENGTH_MAX = 1_000
+SAID_LENGTH_MIN = 200
+"""What a reason keeps of its beginning, however long the command at its end."""
+CUT = "..."
 
 
 class RotatedLog:
@@ -51,7 +56,7 @@ class RotatedLog:
         """What the process said last, in one line: the `message` of a structured line, else the line itself."""
         for line in reversed([*self._tail, self._partial]):
             if text := _message_of(line):
-                return text[:REASON_LENGTH_MAX]
+                return _shortened(text)
         return ""
 
     def close(self) -> None:
@@ -66,6 +71,20 @@ class RotatedLog:
                 older.replace(self.path.with_name(f"{self.path.name}.{number}"))
         self._file = self.path.open("wb")
         self._size = 0
+
+
+def _shortened(text: str) -> str:
+    """Cut to REASON_LENGTH_MAX, but for the command at the end of a stop on purpose: half of one must not be typed."""
+    if len(text) <= REASON_LENGTH_MAX:
+        return text
+    said, marker, command = text.rpartition(TO_GO_ON)
+    if not marker:
+        return text[: REASON_LENGTH_MAX - len(CUT)] + CUT
+    if len(CUT + marker + command) > REASON_LENGTH_MAX - SAID_LENGTH_MIN:
+        # Without its options the command changes nothing: it shows them.
+        command = f"`{' '.join(command.split()[:3])}` shows what to type"
+    end = CUT + marker + command
+    return (said[: max(0, REASON_LENGTH_MAX - len(end))] + end)[:REASON_LENGTH_MAX]
 
 
 def _message_of(line: bytes) -> str:

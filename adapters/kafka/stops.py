@@ -14,7 +14,7 @@ from adapters.clock import Clock, SystemClock
 from adapters.errors import StopOnPurpose, Unavailable
 from adapters.kafka.producer import EventProducer
 from adapters.kafka.stopping import stop_consumer
-from domain.stops import command_to_go_on, unanswered
+from domain.stops import TO_GO_ON, command_to_go_on, unanswered
 from schemas import codec
 from schemas.stops import Gap, Reread, StopNoted
 from schemas.topics import STOPS
@@ -96,7 +96,12 @@ def stopped(bootstrap: str, process: str, stop: StopOnPurpose) -> str:
         asyncio.run(asyncio.wait_for(Stops(bootstrap, process).note_stopped(stop), 2 * TIMEOUT_S))
     except (Unavailable, TimeoutError) as error:
         logger.warning("the stop is not noted on %s", STOPS.name, extra={"cause": str(error) or "timeout"})
-    return f"{stop}; to go on: {command_to_go_on(process, stop.gaps, stop.reread)}"
+    return last_words(process, stop)
+
+
+def last_words(process: str, stop: StopOnPurpose) -> str:
+    """Why the process ends and what to type to go on, in one line."""
+    return f"{stop}{TO_GO_ON}{command_to_go_on(process, stop.gaps, stop.reread)}"
 
 
 def _cut(stop: StopOnPurpose) -> str:

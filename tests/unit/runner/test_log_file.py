@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from adapters.errors import StopOnPurpose
+from adapters.kafka.stops import last_words
 from runner.log_file import REASON_LENGTH_MAX, RotatedLog
+from schemas.stops import Gap
 
 
 def test_a_full_log_makes_room_and_the_oldest_goes(tmp_path: Path) -> None:
@@ -50,3 +53,35 @@ def test_a_flood_without_line_ends_is_bounded(tmp_path: Path) -> None:
     log.close()
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) <= 200_000
     assert len(log.reason()) <= REASON_LENGTH_MAX
+
+
+def reason_of_a_stop(folder: Path, gaps: int) -> str:
+    """Of a processor whose log lost messages in so many partitions, as it ends."""
+    lost = tuple(Gap("hydra.usage", partition, 10**9, 10**10) for partition in range(gaps))
+    stop = StopOnPurpose(" and ".join(["messages are lost that were not read"] * 40), gaps=lost)
+    log = RotatedLog(folder / "web.log")
+    log.write(last_words("token_charges", stop).encode() + b"\n")
+    return log.reason()
+
+
+def test_of_a_long_reason_the_command_at_its_end_is_left_whole(tmp_path: Path) -> None:
+    reason = reason_of_a_stop(tmp_path, 2)
+    assert len(reason) == REASON_LENGTH_MAX and reason.startswith("messages are lost")
+    assert reason.endswith(
+        "...; to go on: hydra resume token_charges --gap hydra.usage/0:1000000000-10000000000"
+        " --gap hydra.usage/1:1000000000-10000000000"
+    )
+
+
+def test_a_command_that_is_too_long_is_not_cut_but_named(tmp_path: Path) -> None:
+    reason = reason_of_a_stop(tmp_path, 64)
+    assert len(reason) == REASON_LENGTH_MAX and reason.startswith("messages are lost")
+    assert reason.endswith("...; to go on: `hydra resume token_charges` shows what to type")
+
+
+def test_any_other_long_line_shows_that_it_goes_on(tmp_path: Path) -> None:
+    log = RotatedLog(tmp_path / "web.log")
+    log.write(b"x" * 2 * REASON_LENGTH_MAX + b"\n")
+    assert log.reason() == "x" * (REASON_LENGTH_MAX - 3) + "..."
+    log.write(b"; to go on: " + b"x" * 2 * REASON_LENGTH_MAX + b"\n")
+    assert len(log.reason()) == REASON_LENGTH_MAX
