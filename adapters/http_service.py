@@ -26,6 +26,7 @@ from adapters.process_metrics import Exposition
 BODY_BYTES_MAX = 65_536
 CONNECTIONS_MAX = 512
 STOP_GRACE_S = 8
+BACKGROUND_STOP_S = 5.0
 
 Reason = Callable[[], str]
 """Why the process is not ready, in one short sentence; empty when it is. Must not block."""
@@ -127,7 +128,10 @@ async def serve_app(
     finally:
         for task in (*beside, stopping, serving):
             task.cancel()
-        await asyncio.gather(*beside, stopping, serving, return_exceptions=True)
+        # Where Kafka is away they may want longer; what they hold is in a database.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BACKGROUND_STOP_S):
+                await asyncio.gather(*beside, stopping, serving, return_exceptions=True)
 
 
 class _Server(uvicorn.Server):

@@ -17,13 +17,14 @@ from rich.console import Console
 from runner.home_folder import make_home
 from runner.leftovers import end_leftovers
 from runner.linux_processes import lives, send
+from runner.platform import longest_stop_s
 from runner.running_lock import AlreadyRunning, running_lock
 from runner.screen import Screen, screen_for
 from runner.settings import PROJECT, RunnerSettings
 from runner.status import PlatformStatus, read_record
 
 POLL_S = 0.2
-STOP_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = longest_stop_s() + 30.0
 LOCK_TIMEOUT_S = 10.0
 EXIT_FAILED = 1
 

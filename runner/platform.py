@@ -14,7 +14,7 @@ from uuid import uuid4
 from runner.child import KILL_GRACE_S, Child, Pace
 from runner.linux_processes import PLATFORM_MARK, marked, send, start_ticks
 from runner.log_file import RotatedLog
-from runner.processes import Process
+from runner.processes import PROCESSES, Process
 from runner.readiness import Readiness
 from runner.resuming import resume_file
 from runner.settings import PROJECT, RunnerSettings
@@ -170,6 +170,13 @@ class LocalPlatform:
         except OSError as error:
             self._say(f"the record of the platform cannot be written: {error}")
         self._on_change(status)
+
+
+def longest_stop_s() -> float:
+    """What the end of a platform takes at most: each stage to its last grace, and then whatever was left running."""
+    stages = {process.stop_stage for process in PROCESSES}
+    graces_s = (max(process.stop_grace_s for process in PROCESSES if process.stop_stage == stage) for stage in stages)
+    return sum(grace_s + KILL_GRACE_S for grace_s in graces_s) + STRAGGLERS_GRACE_S + KILL_GRACE_S
 
 
 async def end_marked(mark: str, grace_s: float, hurry: asyncio.Event) -> int:

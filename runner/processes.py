@@ -26,7 +26,8 @@ class Process:
     `needs` must be ready before it starts. `probe` says how it is asked whether it is ready: `http` by GET
     `health_path`, `kafka` by its metadata, `exit` by ending with 0 (a step, which runs once). Processes of a lower
     `stop_stage` are gone before any of a higher one is asked to end: first who takes requests, last who keeps data.
-    `stop_grace_s` is how long it may take to end once asked.
+    `stop_grace_s` is how long it may take to end once asked: more than its settings allow, so that only what hangs is
+    killed.
     """
 
     name: str
@@ -105,7 +106,7 @@ PROCESSES: tuple[Process, ...] = (
         # It serves without Kafka, and is the slowest to load: so it does that while Kafka starts.
         needs=(),
         stop_stage=1,
-        stop_grace_s=30,
+        stop_grace_s=95,
     ),
     Process(
         name="lifecycle",
@@ -135,7 +136,7 @@ PROCESSES: tuple[Process, ...] = (
         port=8021,
         needs=("topics",),
         stop_stage=2,
-        stop_grace_s=45,
+        stop_grace_s=90,
     ),
     Process(
         name="billing",

@@ -20,6 +20,8 @@ from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
+STOP_TIMEOUT_S = 10.0
+
 
 class EventProducer:
     """Publishes with `acks=all` and idempotence, so order holds within a partition.
@@ -77,11 +79,11 @@ class EventProducer:
         return self._producer is not None and (self._lost_sequence or self._producer._sender.sender_task.done())
 
     async def stop(self) -> None:
-        """Send what is buffered (bounded by the timeout) and disconnect."""
+        """Send what is buffered (bounded by the timeout and STOP_TIMEOUT_S) and disconnect."""
         producer, self._producer = self._producer, None
         if producer is not None:
             try:
-                await asyncio.wait_for(producer.stop(), self._timeout_s)
+                await asyncio.wait_for(producer.stop(), min(self._timeout_s, STOP_TIMEOUT_S))
             except (TimeoutError, KafkaError) as error:
                 logger.warning("producer stopped with messages unsent", extra={"cause": type(error).__name__})
 

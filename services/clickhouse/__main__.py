@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import uvicorn
@@ -26,6 +27,9 @@ from services.clickhouse.settings import ClickHouseSettings
 from services.clickhouse.users import Users
 
 log = logging.getLogger("services.clickhouse")
+
+ENGINE_CLOSE_S = 3.0
+"""Left to an engine whose last answers took all the time there was to stop."""
 
 
 class _Server(uvicorn.Server):
@@ -69,7 +73,11 @@ async def serve(platform: PlatformSettings, settings: ClickHouseSettings, analys
             )
         )
 
+        ends = float("inf")
+
         def stop() -> None:
+            nonlocal ends
+            ends = min(ends, time.monotonic() + settings.stop_grace_s)
             server.should_exit = True
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -78,7 +86,8 @@ async def serve(platform: PlatformSettings, settings: ClickHouseSettings, analys
         await server.serve(sockets=[listener])
         closing = threading.Thread(target=_close, args=(application, engine), daemon=True)
         closing.start()
-        await asyncio.to_thread(closing.join, settings.stop_grace_s)
+        left_s = max(ENGINE_CLOSE_S, ends - time.monotonic())
+        await asyncio.to_thread(closing.join, min(left_s, settings.stop_grace_s))
     if closing.is_alive():
         log.warning("stopped with queries running")
         # The engine cannot be interrupted, and what it has acknowledged survives its end.

@@ -19,7 +19,9 @@ class ClickHouseSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8123, ge=1, le=65_535)
     connections_max: int = Field(default=256, ge=1)
-    stop_grace_s: int = Field(default=15, ge=1)
+    stop_grace_s: int = Field(
+        default=15, ge=1, le=15, description="queries that run when it is stopped are broken off after this"
+    )
 
     # One request. Clients send long statements in the URL, as ClickHouse's own server allows.
     head_bytes_max: int = Field(default=MIB, ge=8_192)

@@ -78,7 +78,9 @@ class GatewaySettings(BaseSettings):
         gt=0,
         description="one inference request from first to last byte, less the time in which its client does not read",
     )
-    abort_wait_s: float = Field(default=10.0, gt=0, description="for an engine's last report after its client has gone")
+    abort_wait_s: float = Field(
+        default=10.0, gt=0, le=10, description="for an engine's last report after its client has gone"
+    )
     attempts_max: int = Field(default=2, ge=1)
     cooldown_s: float = Field(default=5.0, gt=0)
     coalesce_ms: float = Field(
@@ -87,7 +89,8 @@ class GatewaySettings(BaseSettings):
         le=100,
         description="chunks of one stream that come closer together than this leave together; 0: each by itself",
     )
-    drain_s: float = Field(default=10.0, ge=0)
+    # With `abort_wait_s` it ends within the time before a SIGKILL, runner/processes.py.
+    drain_s: float = Field(default=10.0, ge=0, le=60, description="for running requests, once it is asked to stop")
     engine_priority: int | None = Field(default=None, description="sent to engines started with priority scheduling")
     image_urls_allowed: bool = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from adapters.engine_keys import engine_key
@@ -212,7 +213,9 @@ class InstanceRun:
             wait_s = min(COUNT_POLL_S, max(0.01, (bound_s if asked else settle_s) - passed))
             await self._interruptible(asyncio.sleep(wait_s), None)
             if not process.exited.done():
-                await self._count(address, key)
+                with suppress(TimeoutError):  # an engine that does not answer must not outlast the drain
+                    async with asyncio.timeout(max(0.0, bound_s - (clock.monotonic() - began))):
+                        await self._count(address, key)
 
     def _drain_bound_s(self) -> float:
         """Seconds from now until the drain must be over, by the placement's wall clock instant."""

@@ -60,8 +60,9 @@ class WorkerSettings(BaseSettings):
     drain_settle_seconds: float = Field(
         default=1.0, ge=0, le=30, description="gateways learn of a drain before the engine is told"
     )
-    shutdown_drain_seconds: float = Field(default=10.0, ge=0, le=600)
-    leftover_drain_seconds: float = Field(default=10.0, ge=0, le=600)
+    # With these two it ends within the time before a SIGKILL, runner/processes.py.
+    shutdown_drain_seconds: float = Field(default=10.0, ge=0, le=60)
+    leftover_drain_seconds: float = Field(default=10.0, ge=0, le=60)
 
     kafka_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
     engine_log_bytes: int = Field(default=8_388_608, ge=65_536)
