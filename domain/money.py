@@ -38,3 +38,12 @@ def total(amounts: Iterable[Decimal]) -> Decimal:
 def written(amount: Decimal) -> str:
     """The decimal as people and JSON see it: fixed point, never an exponent."""
     return format(amount, "f")
+
+
+def shortest(amount: Decimal) -> str:
+    """As `written`, without zeros behind the last decimal that says something. Every digit stays, however many there
+    are: `Decimal.normalize` would round to the 28 of Python's own context."""
+    if not amount:
+        return "0"
+    text = written(amount)
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -8,6 +8,8 @@ from decimal import Decimal
 
 from domain import payload_hash
 from domain.calendar import utc
+from domain.money import shortest
+from domain.plausible import DECIMAL_PLACES_MAX
 from schemas.charges import Meter
 from schemas.prices import PriceRecorded
 
@@ -53,8 +55,10 @@ def check(price: PriceRecorded) -> None:
     if not price.unit_price.is_finite() or not 0 <= price.unit_price <= UNIT_PRICE_MAX:
         raise InvalidPrice(f"{price.price_id}: a unit price lies between 0 and {UNIT_PRICE_MAX}")
     allowed = TIME_PRICE_DECIMALS_MAX if price.meter == "instance_seconds" else TOKEN_PRICE_DECIMALS_MAX
-    exponent = price.unit_price.normalize().as_tuple().exponent
-    if isinstance(exponent, int) and -exponent > allowed:
+    exponent = price.unit_price.as_tuple().exponent
+    # With more places, zeros or not, the warehouse would park what is charged by it. Counted before it is written out.
+    too_long = isinstance(exponent, int) and -exponent > DECIMAL_PLACES_MAX
+    if too_long or len(shortest(price.unit_price).partition(".")[2]) > allowed:
         raise InvalidPrice(f"{price.price_id}: a price of {price.meter} has at most {allowed} decimals")
     ends = (price.effective_until,) if price.effective_until is not None else ()
     if any(instant.tzinfo is None for instant in (price.effective_from, price.recorded_at, *ends)):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from domain.money import total
+
 TOKEN_METERS = ("input_tokens", "cached_input_tokens", "output_tokens")
 
 
@@ -77,4 +79,4 @@ def _instances(tally: Tally, lines: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _sum(lines: Iterable[Mapping[str, Any]]) -> Decimal:
-    return sum((Decimal(line["amount"]) for line in lines), Decimal(0))
+    return total(Decimal(line["amount"]) for line in lines)

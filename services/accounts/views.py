@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from domain.money import written
+from domain.money import shortest
 from schemas.accounts import AccountStatus, KeyStatus, Scope
 from services.accounts.records import Account, ApiKey
 
@@ -65,7 +65,7 @@ class AccountView(BaseModel):
             name=account.name,
             status=account.status,
             currency=account.currency,
-            spend_limit=None if limit is None else written(limit.normalize()),
+            spend_limit=None if limit is None else shortest(limit),
             created=account.created,
         )
 

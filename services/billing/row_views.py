@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from domain.money import shortest
 from schemas.charges import Meter, PriceSource, SourceType, Unit
-from services.billing.views import AsOf, decimal_text
+from services.billing.views import AsOf
 
 
 class RequestCharges(BaseModel):
@@ -97,7 +98,7 @@ def row_view(row: dict[str, Any]) -> dict[str, Any]:
 def _value_view(value: Any) -> Any:
     match value:
         case Decimal():
-            return decimal_text(value)
+            return shortest(value)
         case datetime():
             return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
         case list():

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 
 from pydantic import BaseModel, Field
 
 from adapters.clickhouse.billing_questions import Bill
-from domain.money import written
+from domain.money import shortest
 from schemas.charges import Meter, PriceSource, Unit
 from schemas.prices import PriceRecorded
-
-
-def decimal_text(amount: Decimal) -> str:
-    """Fixed point without trailing zeros: exact, and short to read."""
-    return written(amount.normalize() if amount else Decimal(0))
-
 
 AsOf = Field(
     None,
@@ -134,7 +127,7 @@ class PriceView(BaseModel):
             model=price.model,
             region=price.region,
             spec=price.spec,
-            unit_price=decimal_text(price.unit_price),
+            unit_price=shortest(price.unit_price),
             per=price.per,
             currency=price.currency,
             effective_from=price.effective_from,
@@ -159,9 +152,9 @@ def lines_of(bill: Bill) -> list[BillLine]:
             meter=line["meter"],
             quantity=int(line["quantity"]),
             unit=line["unit"],
-            unit_price=decimal_text(line["unit_price"]),
+            unit_price=shortest(line["unit_price"]),
             per=line["per"],
-            amount=decimal_text(line["amount"]),
+            amount=shortest(line["amount"]),
             currency=line["currency"],
             model=line["model"],
             resource=line["resource"],
@@ -176,13 +169,13 @@ def lines_of(bill: Bill) -> list[BillLine]:
 def totals_of(bill: Bill) -> Totals:
     """The bill's totals as the interface has them."""
     return Totals(
-        overall=[Total(amount=decimal_text(a), currency=c) for c, a in sorted(bill.totals.items())],
+        overall=[Total(amount=shortest(a), currency=c) for c, a in sorted(bill.totals.items())],
         by_model=[
-            ModelTotal(model=model, amount=decimal_text(amount), currency=currency)
+            ModelTotal(model=model, amount=shortest(amount), currency=currency)
             for (model, currency), amount in sorted(bill.by_model.items())
         ],
         by_resource=[
-            ResourceTotal(resource=resource, amount=decimal_text(amount), currency=currency)
+            ResourceTotal(resource=resource, amount=shortest(amount), currency=currency)
             for (resource, currency), amount in sorted(bill.by_resource.items())
         ],
     )

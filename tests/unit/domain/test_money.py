@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.money import EXACT, hour_amount, token_amount, total, written
+from domain.money import EXACT, hour_amount, shortest, token_amount, total, written
 from domain.prices import PriceBook
 from domain.rating import instance_charges_for
 from tests.builders.billing_events import NOON, hour_price, instance, instance_event
@@ -80,6 +80,24 @@ def test_sums_are_exact_and_overflow_is_loud() -> None:
     assert written(total([Decimal("0.1")] * 10)) == "1.000000000000"
     with pytest.raises(Inexact):
         total([Decimal(10) ** 27, Decimal("0.000000000001")])
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("12345678901234567.123456789012", "12345678901234567.123456789012"),
+        ("99999999999999999999999999.999999999999", "99999999999999999999999999.999999999999"),
+        ("1.000000000000", "1"),
+        ("100", "100"),
+        ("1E+3", "1000"),
+        ("0.048000000000", "0.048"),
+        ("0E-12", "0"),
+        ("-0.00", "0"),
+        ("-2.50", "-2.5"),
+    ],
+)
+def test_the_shortest_text_of_an_amount_keeps_every_digit(amount: str, text: str) -> None:
+    assert shortest(Decimal(amount)) == text
 
 
 def test_amounts_are_written_without_an_exponent() -> None:

@@ -9,7 +9,9 @@ from itertools import permutations
 import msgspec
 import pytest
 
+from domain.money import token_amount
 from domain.prices import InvalidPrice, PriceBook, PriceEdited, time_price_id, token_price_id
+from domain.token_lines import TOKENS_MAX
 from tests.builders.billing_events import LONG_AGO, MODEL, NOON, REGION, SPEC, hour_price, token_price
 
 ID = token_price_id(MODEL, "input_tokens")
@@ -106,6 +108,9 @@ def test_prices_of_others_are_not_seen() -> None:
     "fields",
     [
         {"unit_price": Decimal("0.0000001")},
+        {"unit_price": Decimal("1." + "0" * 28 + "1")},
+        {"unit_price": Decimal("4." + "0" * 13)},
+        {"unit_price": Decimal("0E-13")},
         {"unit_price": Decimal("-1")},
         {"unit_price": Decimal("NaN")},
         {"unit_price": Decimal("1e13")},
@@ -121,6 +126,19 @@ def test_what_nothing_can_be_rated_by_is_refused(fields: dict[str, object]) -> N
     with pytest.raises(InvalidPrice):
         book.record(price)
     assert len(book) == 0
+
+
+@pytest.mark.parametrize("text", ["1." + "0" * 28 + "1", "1." + "0" * 11 + "11"])
+def test_a_time_price_of_too_many_decimals_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPrice):
+        PriceBook().record(hour_price(text))
+
+
+def test_the_finest_and_largest_prices_are_taken_and_rated() -> None:
+    for text in ("1000000000000", "999999999999.999999", "0.000001", "0"):
+        assert PriceBook().record(token_price("input_tokens", text)) is True
+        assert token_amount(TOKENS_MAX, Decimal(text)) == Decimal(text) * 10**6
+    assert PriceBook().record(hour_price("999999999999.999999999999")) is True
 
 
 def test_trailing_zeros_are_no_decimals() -> None:
