@@ -11,7 +11,7 @@ import yaml
 
 from adapters import secret_files
 from adapters.clickhouse.client import ADMIN, BILLING
-from runner.container_secrets import BILLING_USER_SETTING, handed_to_readers
+from runner.container_secrets import BILLING_USER_SETTING, OWNERS_ONLY, READABLE, handed_to_readers
 from runner.kafka import KafkaNode, server_properties
 from runner.processes import PROCESSES, Process
 
@@ -250,3 +250,32 @@ def test_prometheus_reads_every_process_that_has_metrics() -> None:
     wanted = {each.name: [f"{each.name}:{each.port}"] for each in OURS if each.probe == "http"}
     wanted["worker"] = [f"{name}:{BY_NAME['worker'].port}" for name in ("node", "node-gpu")]
     assert jobs == wanted
+
+
+def test_simulated_nodes_can_be_left_out_where_real_engines_serve() -> None:
+    """What they answer is made up and billed like any answer. Whoever forgets the variable still has a platform."""
+    assert SERVICES["node"]["deploy"] == {"replicas": "${HYDRA_SIMULATED_NODES:-1}"}
+    assert "replicas" not in SERVICES["node-gpu"]["deploy"]
+    # Compose skips what is wanted zero times where others only need it started.
+    needs_node = {name: of["depends_on"]["node"] for name, of in SERVICES.items() if "node" in of.get("depends_on", {})}
+    assert needs_node == {"gateway": {"condition": "service_started"}}
+    for page in ("README.md", "docs/compose.md"):
+        assert "HYDRA_SIMULATED_NODES=0 docker compose --profile gpu up" in (ROOT / page).read_text(), page
+    header = TEXT.partition("\nname: hydra")[0]
+    assert "HYDRA_SIMULATED_NODES=0" in header
+
+
+def test_the_page_names_every_volume_and_what_its_loss_means() -> None:
+    """Under Back-up; what is handed to a reader is made again at each start."""
+    section = (ROOT / "docs" / "compose.md").read_text().partition("## Back-up and upgrade")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|([^|]+)\|", section, re.MULTILINE))))
+    assert named == {name for name in FILE["volumes"] if not name.startswith("handed_")}
+
+
+def test_the_page_says_who_can_read_which_file() -> None:
+    section = (ROOT / "docs" / "compose.md").read_text().partition("\n## Secrets")[2].partition("\n## ")[0]
+    for reader in ("clickhouse", "grafana"):
+        assert f"handed_{reader}:/run/handed:ro" in SERVICES[reader]["volumes"]
+    assert (
+        f"mode 0{OWNERS_ONLY:o}" in section and f"mode 0{READABLE:o}" in section and "/run/handed/password" in section
+    )
