@@ -192,3 +192,15 @@ async def test_an_engine_that_ignores_a_drain_is_killed_at_its_bound(tmp_path: P
         run.follow(placement(2, wanted="draining"))
         await until("ended", lambda: run.report.state == "ended")
         assert session_members(first) == []
+
+
+async def test_an_engine_that_answers_nobody_does_not_outlast_the_end_of_its_agent(tmp_path: Path) -> None:
+    """Nor does the question for its last counters, which may wait for longer than the drain."""
+    commands = Scripted(lambda epoch, port: simulated(port))
+    async with running(tmp_path, commands, shutdown_drain_seconds=1, check_timeout_seconds=60) as (run, place):
+        await until("ready", lambda: run.report.state == "ready")
+        first = engine(place)
+        os.kill(first.pid, signal.SIGSTOP)
+        run.stop()
+        async with asyncio.timeout(45):
+            await until("its engine is gone", lambda: session_members(first) == [])
