@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,6 +16,10 @@ from schemas.deployments import DeploymentState
 from schemas.spend import BalanceStated
 
 logger = logging.getLogger(__name__)
+
+LEFTOVER_AGE_S = 600.0
+"""Far more than a write takes. A writer that stood still for longer finds its file gone, and writes the next one."""
+_TEMPORARY_SUFFIX = ".tmp"
 
 
 class Snapshot(msgspec.Struct, kw_only=True):
@@ -31,13 +38,29 @@ _decoder = msgspec.json.Decoder(Snapshot)
 
 def save(path: Path, snapshot: Snapshot) -> None:
     """Replace the file; a reader sees the old or the new one, whole. Raises OSError."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(_encoder.encode(snapshot))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    data = _encoder.encode(snapshot)
+    _remove_leftovers(path)
+    # Gateways in containers share the folder and may share their process id: only chance tells their files apart.
+    handle, name = tempfile.mkstemp(prefix=f"{path.name}.", suffix=_TEMPORARY_SUFFIX, dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _remove_leftovers(path: Path) -> None:
+    """A writer that is killed leaves its file. Room is made before more is taken."""
+    oldest = time.time() - LEFTOVER_AGE_S
+    for leftover in path.parent.glob(f"{path.name}.*{_TEMPORARY_SUFFIX}"):
+        with suppress(FileNotFoundError):  # another gateway was faster
+            if leftover.stat().st_mtime < oldest:
+                leftover.unlink()
 
 
 def load(path: Path) -> Snapshot | None:

@@ -1,9 +1,15 @@
 """What is kept for a start without Kafka."""
 
+import errno
+import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+
+import pytest
 
 from schemas.accounts import AccountState, ApiKeyState
 from schemas.deployments import DeploymentState, Endpoint
@@ -78,6 +84,63 @@ def test_one_that_cannot_be_read_is_none(tmp_path: Path) -> None:
     assert snapshot.load(path) is None
     path.write_bytes(b'{"confirmed": 1, "keys": [{}]}')
     assert snapshot.load(path) is None
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_two_writers_at_once_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gateways in two containers share the folder, and may even share their process id."""
+    path = tmp_path / "snapshot.json"
+    in_the_middle, go_on = threading.Event(), threading.Event()
+    sync = os.fsync
+
+    def held(handle: int) -> None:
+        if not in_the_middle.is_set():
+            in_the_middle.set()
+            go_on.wait(60)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", held)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(written, path, age_s=5)
+        try:
+            assert in_the_middle.wait(60)
+            assert snapshot.load(path) is None
+            second = written(path)
+            assert snapshot.load(path) == second
+        finally:
+            go_on.set()
+        assert snapshot.load(path) in (writing.result(60), second)
+    assert names(tmp_path) == ["snapshot.json"]
+
+
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "snapshot.json"
+    first = written(path, age_s=5)
+
+    def failing(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError, match="no space"):
+        written(path)
+    assert snapshot.load(path) == first and names(tmp_path) == ["snapshot.json"]
+
+
+def test_what_killed_writers_have_left_goes_once_it_is_old(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot.json"
+    old, young, others = (tmp_path / f"snapshot.json.{name}" for name in ("abc.tmp", "def.tmp", "before-the-upgrade"))
+    for each in (old, young, others):
+        each.write_bytes(b"{")
+    long_ago = time.time() - snapshot.LEFTOVER_AGE_S - 60
+    os.utime(old, (long_ago, long_ago))
+    os.utime(others, (long_ago, long_ago))
+    written(path)
+    assert names(tmp_path) == sorted(["snapshot.json", young.name, others.name])
 
 
 def state_of(made: InProcess, path: Path) -> PlatformState:
