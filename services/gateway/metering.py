@@ -93,7 +93,7 @@ class Meter:
 
     def tell_failure(self, outcome: UsageOutcome, status: int, code: str) -> None:
         """Log a request that the platform or an engine failed, so that its id leads to the instance."""
-        if outcome == "engine_refused" and status < 500:
+        if outcome == "engine_refused" and 400 <= status < 500:
             return  # the request was wrong
         logger.warning(
             "request failed",

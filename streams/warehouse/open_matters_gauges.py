@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -25,6 +26,8 @@ class OpenMattersGauges:
             registry=registry,
         )
         self._conflicts = Gauge("hydra_conflicts", "Ids that have two hashes, in all", registry=registry)
+        # 0 would say that there are none, and the first count after a restart that all of them are new.
+        self._conflicts.set(math.nan)
 
     async def count(self) -> None:
         """Raises Unavailable."""

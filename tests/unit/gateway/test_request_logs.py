@@ -7,8 +7,18 @@ import logging
 
 import pytest
 
+from services.worker.simulated_engine.refusals import Refused
 from tests.servers.gateway_in_process import InProcess
-from tests.servers.scripted_engine import ReceivedRequest, chat_answer, scripted_engine, whole
+from tests.servers.scripted_engine import (
+    DONE,
+    ReceivedRequest,
+    chat_answer,
+    chat_chunk,
+    chunked,
+    scripted_engine,
+    stream_head,
+    whole,
+)
 
 SAID = "a secret that only the engine may read"
 
@@ -47,6 +57,33 @@ async def test_what_an_engine_failed_is_logged_with_the_requests_id(
     assert answer.headers["x-request-id"] == end.request_id
     everything = repr(lines(caplog))
     assert SAID not in everything and made.key not in everything
+
+
+async def fail_inside_a_stream(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+    begun = stream_head() + chunked(chat_chunk(request.body["rid"], "public/m", "a"))
+    writer.write(begun + chunked(Refused("out of memory", "Error", 500).chunk()) + chunked(DONE) + chunked(b""))
+
+
+async def refuse(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+    writer.write(stream_head() + chunked(Refused("`top_k` is a number.", "Error", 400).chunk()) + chunked(b""))
+
+
+async def test_an_engines_error_inside_a_stream_is_logged_though_its_status_was_200(
+    made: InProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with scripted_engine(fail_inside_a_stream) as engine:
+        made.service(engine.port)
+        await made.ask(made.request(stream=True))
+    (line,) = [line for line in lines(caplog) if "request_id" in line]
+    told = line["message"], line["outcome"], line["status"], line["code"]
+    assert told == ("request failed", "engine_refused", 200, "upstream_error")
+
+
+async def test_a_wrong_request_is_not_logged(made: InProcess, caplog: pytest.LogCaptureFixture) -> None:
+    async with scripted_engine(refuse) as engine:
+        made.service(engine.port)
+        assert (await made.ask(made.request(stream=True))).status == 400
+    assert lines(caplog) == []
 
 
 async def test_what_went_well_is_not_logged(made: InProcess, caplog: pytest.LogCaptureFixture) -> None:
