@@ -17,7 +17,7 @@ import httpx
 
 from tests.bills import Mismatch
 from tests.faults.load import Load, Sent
-from tests.faults.truth import PAID, Prices, Served, Truth
+from tests.faults.truth import PAID, Prices, Truth
 from tests.integration.whole_platform.balances import read_balances
 from tests.servers.platform import Platform
 
@@ -235,7 +235,7 @@ class Comparison:
             lines = self._of_request.get(row["id"], [])
             if not lines:
                 yield f"{row['id']} counts as {row['outcome']}, but no engine has served it"
-            elif not any(_counts_agree(row, line) for line in lines):
+            elif not any(line.agrees(row["outcome"], _int(row, "prompt"), _int(row, "completion")) for line in lines):
                 counts = (_int(row, "prompt"), _int(row, "completion"))
                 yield f"{row['id']} is recorded as {row['outcome']} with {counts}, engines counted {lines}"
         for id in self._of_request.keys() - self._books.known:
@@ -328,11 +328,3 @@ def _int(row: Row, kind: str) -> int:
 
 def _instant(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-def _counts_agree(row: Row, line: Served) -> bool:
-    prompt, completion = _int(row, "prompt"), _int(row, "completion")
-    if row["outcome"] == "client_gone" and line.n > 1:
-        # What the stream last reported: never more than the engine did.
-        return prompt == line.prompt_tokens and 0 < completion <= line.completion_tokens
-    return (prompt, completion) == (line.prompt_tokens, line.completion_tokens)

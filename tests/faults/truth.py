@@ -35,7 +35,11 @@ def ledger_settings(home: Path, **settings: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Served:
-    """One line of an engine's ledger: what it did for one request. `n` is the number of choices."""
+    """One line of an engine's ledger: what it did for one request. `n` is the number of choices.
+
+    `ended` is `running` or `killed` where the engine did not come to the request's end: the counts are then those of
+    its last report on the stream.
+    """
 
     engine_request_id: str
     prompt_tokens: int
@@ -43,6 +47,22 @@ class Served:
     prompts: int
     n: int
     ended: str
+
+    @property
+    def finished(self) -> bool:
+        """Whether the engine came to the request's end."""
+        return self.ended not in ("running", "killed")
+
+    def agrees(self, outcome: str, prompt: int, completion: int) -> bool:
+        """Whether a request of this outcome may be recorded with these tokens."""
+        if not self.finished:
+            # The client left, the engine died before it had said more: not every prompt may have been reported.
+            seen = 0 < prompt <= self.prompt_tokens and 0 < completion <= self.completion_tokens
+            return outcome == "client_gone" and seen
+        if outcome == "client_gone" and self.n > 1:
+            # What the stream last reported: never more than the engine did.
+            return prompt == self.prompt_tokens and 0 < completion <= self.completion_tokens
+        return (prompt, completion) == (self.prompt_tokens, self.completion_tokens)
 
     @property
     def request_id(self) -> str | None:
@@ -58,15 +78,16 @@ class Truth:
         self._home = home
 
     def served(self) -> dict[str, Served]:
-        """By engine request id, each of which appears once. An engine that was killed has no line for what it did
-        when it died."""
+        """By engine request id, each of which was finished at most once."""
         found: dict[str, Served] = {}
-        for path in (self._home / "ledgers").iterdir():
-            for text in path.read_text().splitlines():
-                line = json.loads(text)
-                assert line["rid"] not in found, f"two requests had the engine request id {line['rid']}"
-                counts = (line["prompt_tokens"], line["completion_tokens"], line["prompts"], line["n"])
-                found[line["rid"]] = Served(line["rid"], *counts, line["ended"])
+        texts = [path.read_text() for path in (self._home / "ledgers").iterdir()]
+        for line in (json.loads(text) for whole in texts for text in whole.splitlines() if text.strip()):
+            counts = (line["prompt_tokens"], line["completion_tokens"], line["prompts"], line["n"])
+            served = Served(line["rid"], *counts, line["ended"])
+            known = found.setdefault(line["rid"], served)
+            if served.finished:
+                assert known is served or not known.finished, f"two requests had the engine request id {line['rid']}"
+                found[line["rid"]] = served
         return found
 
     def served_by_request(self) -> Mapping[str, list[Served]]:

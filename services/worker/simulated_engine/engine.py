@@ -174,6 +174,12 @@ class Engine:
         self._count(run)
         self._start_waiting()
 
+    def note_report(self, run: Run) -> None:
+        """Has the ledger hold what the run's stream is about to report, so that a kill does not take it along."""
+        order = run.order
+        if order.rid is not None and order.continuous_usage:
+            self._ledger.report(order.rid, prompts=len(order.prompts), n=order.n, **_tokens(run))
+
     def close(self) -> None:
         """Closes the ledger."""
         self._ledger.close()
@@ -210,7 +216,6 @@ class Engine:
             counts.cached += sequence.cached_tokens
             if sequence.words.parts and index % order.n == 0:
                 self._cache.extend(order.salt, order.prompts[index // order.n] + sequence.words.parts)
-        firsts = run.sequences[:: order.n]
         self._ledger.record(
             rid=order.rid,
             id=run.sequences[0].id,
@@ -218,9 +223,16 @@ class Engine:
             stream=int(order.stream),
             prompts=len(order.prompts),
             n=order.n,
-            prompt_tokens=sum(each.prompt_tokens for each in firsts),
-            cached_tokens=sum(each.cached_tokens for each in firsts),
-            completion_tokens=sum(each.words.tokens for each in run.sequences),
+            **_tokens(run),
             finish_reasons=[each.words.finish_reason for each in run.sequences],
             ended=run.ended,
         )
+
+
+def _tokens(run: Run) -> dict[str, int]:
+    firsts = run.sequences[:: run.order.n]
+    return {
+        "prompt_tokens": sum(each.prompt_tokens for each in firsts),
+        "cached_tokens": sum(each.cached_tokens for each in firsts),
+        "completion_tokens": sum(each.words.tokens for each in run.sequences),
+    }

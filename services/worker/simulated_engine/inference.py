@@ -127,6 +127,7 @@ async def _answer_stream(engine: Engine, run: Run, fault: Fault | None, send: Se
             fault = None
         if run.ended is not None:
             return
+        engine.note_report(run)
         for chunk in _chunks(run, write, drawn, begun, ended):
             await send({"type": "http.response.body", "body": chunk.encode(), "more_body": True})
             chunks += 1

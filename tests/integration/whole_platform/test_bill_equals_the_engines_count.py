@@ -165,14 +165,10 @@ def test_tokens_are_those_that_the_engines_counted(platform: Platform, usage: di
         # A retried request has an engine request id of its own, derived from the request's.
         lines = [line for line in ledger.get(row["id"], []) if row["attempts"] or line.engine_request_id == row["id"]]
         assert lines, f"{row['id']} is billed, but no engine served it"
-        line = lines[-1]
         stated = (int(row["prompt_tokens"]), int(row["completion_tokens"]))
-        counted = (line.prompt_tokens, line.completion_tokens)
-        if row["outcome"] == "client_gone" and line.n > 1:
-            # What the stream last reported: never more than the engine did.
-            assert stated[0] == counted[0] and 0 < stated[1] <= counted[1], (row, line)
-        else:
-            assert stated == counted, (row, line)
+        agree = [line for line in lines if line.agrees(row["outcome"], *stated)]
+        assert agree, (row, lines)
+        line = agree[-1]
         checked[f"{row['outcome']} n={min(line.n, 2)} prompts={min(line.prompts, 2)}"] += 1
     assert sum(checked.values()) > REQUESTS * 0.7, checked
 

@@ -134,3 +134,18 @@ def test_a_client_that_left_or_waited_no_longer_is_gone(world: World, go: Callab
     world.sent[1] = Sent("two", ACCOUNT, f"public/{MODEL}", GONE)
     go(world.sent[1])
     assert world.differences() == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reported", "fits"),
+    [("client_gone", 5, True), ("client_gone", 9, True), ("client_gone", 4, False), ("completed", 5, False)],
+)
+def test_what_a_killed_engine_had_reported_is_the_most_that_who_left_pays(
+    world: World, outcome: str, reported: int, fits: bool
+) -> None:
+    tokens = {"prompt_tokens": 10, "completion_tokens": reported, "prompts": 1, "n": 1}
+    (finished, _) = (world.home / "ledgers" / "engine.jsonl").read_text().splitlines()
+    (world.home / "ledgers" / "engine.jsonl").write_text(finished + "\n")
+    lines(world.home / "ledgers" / "engine.jsonl", {"rid": GONE, "ended": "killed"} | tokens)
+    world.books.usage[1]["outcome"] = outcome
+    assert (world.differences() == []) == fits

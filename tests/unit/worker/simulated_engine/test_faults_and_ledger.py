@@ -1,11 +1,14 @@
 """Failures on order, and the engine's own count of every way in which a request can end."""
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from services.worker.simulated_engine.ledger import Ledger
 from tests.unit.worker.simulated_engine.conftest import SimulatedEngine
 
 PATH = "/v1/completions"
@@ -38,6 +41,47 @@ def test_a_refused_request_is_not_in_the_ledger(engine: SimulatedEngine) -> None
     httpx.post(engine.url + PATH, json=_body("served"))
     engine.entry("served")
     assert [line["rid"] for line in engine.entries()] == ["served"]
+
+
+def test_a_killed_engine_has_left_what_its_streams_had_reported(tmp_path: Path) -> None:
+    path = tmp_path / "ledger"
+    killed = Ledger(path)
+    tokens = {"prompts": 1, "n": 1, "prompt_tokens": 3}
+    for count in (1, 2):
+        killed.report("died", **tokens, completion_tokens=count)
+        killed.report("done", **tokens, completion_tokens=count)
+    killed.record("done", **tokens, completion_tokens=3, ended="complete")
+    killed.report("begun", **tokens, completion_tokens=1)
+    started_again = Ledger(path)
+    started_again.report("new", **tokens, completion_tokens=1)
+    lines = [json.loads(text) for text in path.read_text().splitlines()]
+    assert {line["rid"]: (line["ended"], line["completion_tokens"]) for line in lines} == {
+        "done": ("complete", 3),
+        "died": ("killed", 2),
+        "begun": ("killed", 1),
+    }
+    assert [json.loads(text)["rid"] for text in (tmp_path / "ledger.running").read_text().splitlines()] == ["new"]
+    killed.close()
+    started_again.close()
+
+
+def test_what_a_stream_reports_is_written_down_before(engine: SimulatedEngine) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    _order(engine, tokens_per_second=100)
+    with httpx.stream(
+        "POST", engine.url + PATH, json=_body("dies", max_tokens=9000, stream=True, stream_options=options)
+    ) as answer:
+        reported = 0
+        for line in answer.iter_lines():
+            if line:
+                reported = json.loads(line.removeprefix("data: "))["usage"]["completion_tokens"]
+            if reported >= 20:
+                engine.process.kill()
+                engine.process.wait(60)
+                break
+    (left,) = (json.loads(text) for text in Path(f"{engine.ledger}.running").read_text().splitlines() if text.strip())
+    assert left["rid"] == "dies" and left["completion_tokens"] >= reported
+    assert left["ended"] == "running"
 
 
 async def test_an_aborted_request_is_written_down_as_one(engine: SimulatedEngine) -> None:
