@@ -230,6 +230,10 @@ class Load:
         """Requests answered in full so far."""
         return sum(sent.whole and sent.status == 200 for sent in list(self.sent))
 
+    def broken_off(self) -> int:
+        """Requests that the platform took and whose connections then ended from its side."""
+        return sum(sent.id is not None and sent.broke is not None for sent in list(self.sent))
+
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for customer in self.customers:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.comparison import Compared, compare
 from tests.faults.harms import (
+    BACK_WITHIN_S,
     KILLED,
     await_order,
     await_told,
@@ -66,10 +67,13 @@ def played(platform: Platform) -> Played:
         serves_on("the start")
         for victim in order:
             # What is back before a slow machine has asked is killed again.
+            broken_before = played.load.broken_off()
             played.told[victim] = await_told(
                 platform, process_in_trouble(victim), f"{victim} is away", partial(kill, platform, victim)
             )
             await_order(platform)
+            if victim == "gateway":
+                kill_until_it_costs(platform, played.load, broken_before)
             serves_on(victim)
         victim = ready_instances(platform, "own0", customer.account)[0]
         played.told["engine"] = await_told(
@@ -82,6 +86,19 @@ def played(platform: Platform) -> Played:
         serves_on("several at once")
     end_services(platform, customers)
     return played
+
+
+def kill_until_it_costs(platform: Platform, load: Load, broken_before: int) -> None:
+    """Requests are short: a gateway may die between them, which shows nothing."""
+
+    def has_cost_some() -> bool:
+        if load.broken_off() > broken_before:
+            return True
+        kill(platform, "gateway")
+        await_order(platform)
+        return False
+
+    wait_until(has_cost_some, "a gateway's death has cost a request", BACK_WITHIN_S)
 
 
 @pytest.fixture(scope="module")
