@@ -12,7 +12,7 @@ WITH_SGLANG = SGLANG_PYTHON.exists() or os.environ.get("HYDRA_TEST_SGLANG") == "
 KINDS = ["simulated", *([pytest.param("sglang", marks=pytest.mark.sglang)] if WITH_SGLANG else [])]
 
 
-@pytest.fixture(scope="session", params=KINDS)
+@pytest.fixture(scope="package", params=KINDS)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
     """An engine with room for many requests that reports cached tokens. All tests share it."""
     log = tmp_path_factory.mktemp("engine") / "log"

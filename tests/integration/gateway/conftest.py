@@ -9,7 +9,7 @@ import pytest_asyncio
 from tests.servers.gateway import GatewayPlatform
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def running(tmp_path_factory: pytest.TempPathFactory, kafka: str) -> AsyncIterator[GatewayPlatform]:
     """A gateway that runs already, for tests that let it live; each has customers and services of its own."""
     made = GatewayPlatform(tmp_path_factory.mktemp("gateway"), kafka)

@@ -9,7 +9,7 @@ import pytest
 from tests.servers.platform import Platform, running_platform
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A running platform with the simulated engine."""
     with running_platform(tmp_path_factory.mktemp("platform")) as platform:
