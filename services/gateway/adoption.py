@@ -11,7 +11,7 @@ from adapters.errors import Unavailable
 from adapters.kafka.producer import EventProducer
 from schemas import topics
 from services.gateway.metrics import Metrics
-from services.gateway.spool_files import DAMAGED_SUFFIX, FolderLock, left_behind, segments
+from services.gateway.spool_files import DAMAGED_SUFFIX, FolderLock, left_behind, segments, sync
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +80,9 @@ class Adoption:
         batch: list[tuple[str, bytes]] = []
         count = lost = 0
         damaged: list[Path] = []
+        # Their gateway may have died between a write and its sync. An end that is published and then lost with the
+        # machine's power would be contradicted by the next adopter.
+        await asyncio.to_thread(sync, paths)
         for left in left_behind(paths, damaged):
             batch.append((left.account, left.event))
             lost += left.lost

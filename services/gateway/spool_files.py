@@ -183,6 +183,16 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _SEGMENT.fullmatch(path.name))
 
 
+def sync(paths: list[Path]) -> None:
+    """Have all that these files hold on disk. Raises OSError."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
+
+
 def segment_path(folder: Path, number: int) -> Path:
     return folder / f"{number:012d}.spool"
 
