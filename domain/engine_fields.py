@@ -223,7 +223,7 @@ def field_refusal(
             return FieldRefusal(name, f"'{name}' is not accepted: {field.reason}.")
     if endpoint is Endpoint.CHAT:
         return _content_refusal("messages", messages, body, limits) or _contradiction(body)
-    return _content_refusal("prompt", prompt, body, limits) or _contradiction(body)
+    return _content_refusal("prompt", prompt, body, limits) or _prompt_in_one_event(body) or _contradiction(body)
 
 
 def _content_refusal(
@@ -233,6 +233,27 @@ def _content_refusal(
         return FieldRefusal(name, f"'{name}' is missing.")
     fault = check(body[name], limits)
     return None if fault is None else FieldRefusal(name, f"'{name}' {fault}.")
+
+
+def _prompt_in_one_event(body: Mapping[str, object]) -> FieldRefusal | None:
+    """The engine sends what it knows of each token of a prompt in that prompt's first event, however long it is."""
+    if body.get("stream") is True and body.get("echo") is True and body.get("logprobs"):
+        return FieldRefusal(
+            "echo", "'echo' with 'logprobs' is not streamed: leave one of them out, or send no 'stream'."
+        )
+    return None
+
+
+def fill_events(body: Mapping[str, object]) -> bool:
+    """Whether a checked request asks for what can make one event of its stream very large.
+
+    That is the prompt, or lists beside every token: what waits for a client that does not read, the engine sends as one
+    event. Text alone stays small."""
+    logprobs = body.get(
+        "logprobs"
+    )  # a number in one request type, where 0 still names each token; a switch in the other
+    asked = logprobs is not None and logprobs is not False
+    return asked or bool(body.get("echo") or body.get("return_token_ids"))
 
 
 def _contradiction(body: Mapping[str, object]) -> FieldRefusal | None:

@@ -15,7 +15,7 @@ Endpoint = Literal["chat.completions", "completions"]
 
 UsageOutcome = Literal[
     "completed",  # answered in full
-    "client_gone",  # the client left; the engine reported what it had done
+    "client_gone",  # the client left, or asked for an event too large to pass on; the engine reported what it had done
     "client_gone_unreported",  # the client left and no usage was ever reported
     "engine_lost",  # the engine died or broke off
     "engine_refused",  # the engine answered with an error of its own

@@ -199,6 +199,16 @@ def bad_http(detail: str = "The request is not valid HTTP/1.1.") -> Refusal:
     return Refusal(400, detail, code="bad_http")
 
 
+def event_too_large(limit: int) -> Refusal:
+    """In a stream, for a request that asked for what made its event so large."""
+    return Refusal(
+        413,
+        f"One event of this stream is larger than {limit} bytes, so it ends here; the tokens up to now are charged. "
+        "Ask for fewer `logprobs` or `top_logprobs`, leave out `echo`, or read the stream faster.",
+        code="event_too_large",
+    )
+
+
 def engine_failed() -> Refusal:
     return Refusal(
         502,

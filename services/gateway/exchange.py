@@ -10,17 +10,18 @@ from services.gateway import answers, engine_errors, stream_usage
 from services.gateway.answers import Refusal
 from services.gateway.client_stream import ClientStream
 from services.gateway.dispatch import Dispatch
+from services.gateway.gathered_answer import GatheredAnswer
 from services.gateway.metering import Meter
 from services.gateway.models import Instance, Request
 from services.gateway.request_body import RequestBody
 from services.gateway.request_time import RequestTime
-from services.gateway.stream_usage import EventTooLarge, StreamFilter, Usage
+from services.gateway.stream_usage import StreamFilter, Usage
 
 if TYPE_CHECKING:
     from services.gateway.client_connection import ClientConnection
     from services.gateway.server import Gateway
 
-_ERROR_BODY_MAX, _CLIENT_GONE_STATUS = 65_536, 499
+_CLIENT_GONE_STATUS = 499
 
 
 class Exchange:
@@ -32,10 +33,10 @@ class Exchange:
         "_connection",
         "_dispatch",
         "_gateway",
-        "_held_bytes",
+        "_gathered",
         "_last_chunk",
         "_meter",
-        "_parts",
+        "_parting",
         "_request",
         "_status",
         "_stream",
@@ -59,11 +60,11 @@ class Exchange:
         self._meter = meter
         self._dispatch = Dispatch(gateway, meter, body, instance, self)
         self._stream: ClientStream | None = None
-        self._parts: list[bytes] = []
-        self._held_bytes = 0
+        self._gathered = GatheredAnswer(gateway)
         self._last_chunk = float("-inf")
         self._status = 0
         self._client_here = True
+        self._parting = "client_gone", b""
         self.finished = False
         self._time = RequestTime(gateway.settings, gateway.loop.time())
 
@@ -88,20 +89,24 @@ class Exchange:
             return
         stream = self._stream
         if stream is None:
-            self._gather(data)
+            unheld = self._gathered.add(data, self._status)
+            if unheld is not None:
+                self._fail(unheld, "engine_lost")
             return
         now = self._gateway.loop.time()
         self._time.bytes_came(now)
         try:
             forward = stream.filter.feed(data)
-        except (EventTooLarge, ValueError):
+        except ValueError:
             self._fail(answers.engine_failed(), "engine_lost")
             return
         if forward and self._client_here:
             if not stream.begun:
                 self._meter.first_token = wall_now()
             stream.write(forward)
-        if stream.filter.error is not None:
+        if stream.filter.too_large and self._client_here:
+            self._event_too_large(stream)
+        elif stream.filter.error is not None:
             self._fail(engine_errors.in_a_stream(stream.filter.error), "engine_refused")
         elif now - self._last_chunk < self._gateway.pace.beat_s:
             self._rest()
@@ -117,16 +122,14 @@ class Exchange:
         if self._dispatch.upstream is not None and self._connection.paused_since is None:
             self._dispatch.upstream.resume()
 
-    def _gather(self, data: bytes) -> None:
-        """Hold another piece of an answer that is passed on whole."""
-        limit = self._gateway.settings.answer_bytes_max if self._status == 200 else _ERROR_BODY_MAX
-        if self._held_bytes + len(data) > limit:
+    def _event_too_large(self, stream: ClientStream) -> None:
+        """The engine's fault, unless the request asked for that: then its client pays up to here, as one that left."""
+        if not self._body.fills_events:
             self._fail(answers.engine_failed(), "engine_lost")
-        elif not self._gateway.answer_held(len(data)):
-            self._fail(answers.overloaded(), "engine_lost")
-        else:
-            self._held_bytes += len(data)
-            self._parts.append(data)
+            return
+        refusal = answers.event_too_large(self._gateway.settings.event_bytes_max)
+        self._parting = refusal.code, stream.end(answers.stream_error(refusal))
+        self.client_gone()
 
     def upstream_complete(self) -> None:
         self._dispatch.upstream = None
@@ -135,9 +138,9 @@ class Exchange:
         if self._stream is not None:
             self._stream_complete(self._stream)
         elif self._status == 200:
-            self._whole_complete(b"".join(self._parts))
+            self._whole_complete(self._gathered.whole())
         else:
-            self._refused_by_engine(b"".join(self._parts))
+            self._refused_by_engine(self._gathered.whole())
 
     def _whole_complete(self, body: bytes) -> None:
         usage = stream_usage.usage_of(body)
@@ -186,10 +189,7 @@ class Exchange:
             self._fail(answers.no_instance(), "engine_lost")
 
     def _begin_again(self) -> None:
-        """Another attempt is under way: nothing of the last one counts."""
-        self._parts = []
-        self._gateway.answer_released(self._held_bytes)
-        self._held_bytes = 0
+        self._gathered.drop()
         self._time.begun(self._gateway.loop.time())
 
     # -- from the client -------------------------------------------------------------------------------------------
@@ -249,7 +249,8 @@ class Exchange:
 
     def _client_gone_done(self, usage: Usage | None) -> None:
         outcome: UsageOutcome = "client_gone" if usage is not None else "client_gone_unreported"
-        self._done(outcome, _CLIENT_GONE_STATUS, usage, error_code="client_gone")
+        code, last_words = self._parting
+        self._done(outcome, 200 if last_words else _CLIENT_GONE_STATUS, usage, answer=last_words, error_code=code)
 
     def _fail(self, refusal: Refusal, outcome: UsageOutcome) -> None:
         if not self._client_here:
@@ -291,6 +292,6 @@ class Exchange:
     def _release(self, answer: bytes) -> None:
         if answer:
             self._connection.write(answer)
-        self._connection.hold_until_sent(self._held_bytes)
+        self._connection.hold_until_sent(self._gathered.held_bytes)
         closes = self._stream is not None and self._stream.begun and self._stream.closes_connection
         self._connection.answered(self._request, keep_alive=not closes)

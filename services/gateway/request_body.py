@@ -26,7 +26,7 @@ _ENDPOINTS = {
 class RequestBody:
     """What the gateway knows of an inference request. `prompts` is 0 unless a list of prompts was sent."""
 
-    __slots__ = ("_open", "continuous_usage", "include_usage", "model", "n", "prompts", "stream")
+    __slots__ = ("_open", "continuous_usage", "fills_events", "include_usage", "model", "n", "prompts", "stream")
 
     def __init__(self, raw: bytes, fields: dict[str, Any]) -> None:
         self.model: str = fields["model"]
@@ -35,6 +35,7 @@ class RequestBody:
         options = fields.get("stream_options") or {}
         self.include_usage = bool(options.get("include_usage"))
         self.continuous_usage = bool(options.get("continuous_usage_stats"))
+        self.fills_events = self.stream and engine_fields.fill_events(fields)
         prompt = fields.get("prompt")
         several = isinstance(prompt, list) and not isinstance(prompt[0], int)
         self.prompts = len(prompt) if prompt is not None and several else 0

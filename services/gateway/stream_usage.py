@@ -72,15 +72,12 @@ def with_id(body: bytes, request_id: str) -> bytes:
     return msgspec.json.encode(decoded)
 
 
-class EventTooLarge(Exception):
-    """One event of the stream is larger than may be held."""
-
-
 class StreamFilter:
     """Fed an engine's stream; gives what the client may have now.
 
     `usage` is the last that was seen. `held` is what must wait for the request's end. `error` is the engine's own
-    error, sent as an event inside the stream.
+    error, sent as an event inside the stream. `too_large` once an event was more than may be held: it is left out, and
+    what follows it is read on for its usage.
     """
 
     __slots__ = (
@@ -93,9 +90,11 @@ class StreamFilter:
         "_per_prompt",
         "_plain",
         "_request_id",
+        "_skipping",
         "done",
         "error",
         "held",
+        "too_large",
         "usage",
     )
 
@@ -115,12 +114,14 @@ class StreamFilter:
         self._request_id = rewrite_id
         self._event_bytes_max = event_bytes_max
         self._partial = b""
+        self._skipping = False
         self._plain = rewrite_id is None and not continuous
         self._per_choice: dict[int, int] = {}
         self._per_prompt: dict[int, int] = {}
         self.usage: Usage | None = None
         self.held = b""
         self.done = False
+        self.too_large = False
         self.error: bytes | None = None
 
     @classmethod
@@ -136,10 +137,12 @@ class StreamFilter:
         )
 
     def feed(self, data: bytes) -> bytes:
-        """What goes on to the client now. Raises EventTooLarge."""
+        """What goes on to the client now."""
         if self._partial:
             data = self._partial + data
             self._partial = b""
+            if self._skipping:
+                data = self._after_the_skipped(data)
         if (
             self._plain
             and not self.done
@@ -155,10 +158,20 @@ class StreamFilter:
         if cut < len(data):
             self._partial = data[cut:]
             if len(self._partial) > self._event_bytes_max:
-                raise EventTooLarge
+                self.too_large = self._skipping = True
+                self._partial = self._partial[-1:]
         if not cut:
             return b""
         return b"".join([self._event(event + b"\n\n") for event in data[: cut - 2].split(b"\n\n")])
+
+    def _after_the_skipped(self, data: bytes) -> bytes:
+        """What follows the event that is left out; until its end has come its last byte is kept, which may begin it."""
+        end = data.find(b"\n\n")
+        if end < 0:
+            self._partial = data[-1:]
+            return b""
+        self._skipping = False
+        return data[end + 2 :]
 
     def _event(self, event: bytes) -> bytes:
         if self.done or event.startswith(_DONE):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.engine_fields import Endpoint, Policy, field_refusal, fields_of
+from domain.engine_fields import Endpoint, Policy, field_refusal, fields_of, fill_events
 from domain.field_checks import FieldLimits
 
 CHAT: dict[str, Any] = {"model": "public/deepseek-r1", "messages": [{"role": "user", "content": "Hello"}]}
@@ -127,6 +127,38 @@ def test_a_right_prompt_passes(prompt: Any) -> None:
 @pytest.mark.parametrize("prompt", [[100], [-1], [0, True], [0, "a"], [[0], [100]], [[0], []], [[0], "a"]])
 def test_token_ids_outside_the_vocabulary_are_refused(prompt: Any) -> None:
     assert field_refusal(Endpoint.COMPLETIONS, COMPLETION | {"prompt": prompt}, FieldLimits(vocabulary_size=100))
+
+
+@pytest.mark.parametrize("logprobs", [1, 20])
+def test_a_prompt_with_what_is_known_of_its_tokens_is_not_streamed(logprobs: int) -> None:
+    fields = COMPLETION | {"echo": True, "logprobs": logprobs}
+    refusal = field_refusal(Endpoint.COMPLETIONS, fields | {"stream": True})
+    assert refusal is not None
+    assert refusal.param == "echo" and "send no 'stream'" in refusal.message
+    assert field_refusal(Endpoint.COMPLETIONS, fields) is None
+
+
+@pytest.mark.parametrize("fields", [{"echo": True}, {"logprobs": 20}, {"echo": True, "logprobs": 0}, {"echo": False}])
+def test_either_alone_is_streamed(fields: dict[str, Any]) -> None:
+    assert field_refusal(Endpoint.COMPLETIONS, COMPLETION | {"stream": True} | fields) is None
+    assert field_refusal(Endpoint.CHAT, CHAT | {"stream": True, "echo": True, "logprobs": True}) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "filled"),
+    [
+        ({}, False),
+        ({"echo": False, "logprobs": None, "return_token_ids": False}, False),
+        ({"logprobs": False, "top_logprobs": None}, False),
+        ({"n": 128, "tools": [], "stop": "a"}, False),
+        ({"logprobs": True}, True),
+        ({"logprobs": 0}, True),
+        ({"echo": True}, True),
+        ({"return_token_ids": True}, True),
+    ],
+)
+def test_what_can_fill_an_event_is_asked_for(fields: dict[str, Any], filled: bool) -> None:
+    assert fill_events(fields) is filled
 
 
 def test_remote_media_passes_where_it_is_allowed() -> None:
