@@ -26,7 +26,7 @@ down: ## stop the platform
 	@./hydra down
 
 test: set-up-dev ## run the tests, two files at a time, on real servers (SGLANG=1: also those that need SGLang)
-	@$(RUN) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile -m "not sglang" tests; failed=$$?; \
+	@$(RUN) -m pytest -q -rfEs -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not sglang" tests; failed=$$?; \
 	if [ -n "$(filter-out 0,$(SGLANG))$(wildcard .tools/sglang/bin/python)" ]; then \
 		$(RUN) -m pytest -q -rfEs -m sglang tests/contract || failed=$$?; \
 	fi; exit $$failed

@@ -23,6 +23,9 @@ POOL_TIMEOUT_S = 10.0
 BUSY_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 30.0
+IDLE_IN_TRANSACTION_S = 10.0
+"""PostgreSQL ends a transaction that is left open for longer: a process that stands still within one holds its locks
+from all others."""
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 
@@ -102,7 +105,11 @@ def _engine(url: URL) -> AsyncEngine:
             pool_timeout=POOL_TIMEOUT_S,
             pool_pre_ping=True,
             hide_parameters=True,
-            connect_args={"timeout": CONNECT_TIMEOUT_S, "command_timeout": COMMAND_TIMEOUT_S},
+            connect_args={
+                "timeout": CONNECT_TIMEOUT_S,
+                "command_timeout": COMMAND_TIMEOUT_S,
+                "server_settings": {"idle_in_transaction_session_timeout": str(round(IDLE_IN_TRANSACTION_S * 1_000))},
+            },
         )
     assert url.database is not None
     try:

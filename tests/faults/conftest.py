@@ -1,12 +1,14 @@
-"""A way of money of its own for each test that harms the streams alone; one platform for those that harm it whole and
-need no other than its processes come back."""
+"""A way of money of its own for each test that harms the streams alone; an empty database for two processes of one
+control service; one platform for those that harm it whole and need no other than its processes come back."""
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.builders.billing_events import deepseek_prices, hour_price
@@ -23,7 +25,20 @@ async def way(tmp_path: Path) -> AsyncIterator[BillingWay]:
         yield way
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def shared_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database that both processes of a control service use."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/shared.db"
+    server: str = request.getfixturevalue("postgresql")
+    name = f"shared_{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(server)
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture(scope="package")
 def platform_in_trouble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """Its processes are missed soon, and its texts are its own, to be edited. Every test leaves it in order."""
     home = tmp_path_factory.mktemp("trouble")

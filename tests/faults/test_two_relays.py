@@ -6,15 +6,11 @@ import asyncio
 import os
 import random
 import secrets
-import signal
-import sqlite3
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import asyncpg
 import httpx
 import pytest
 
@@ -22,6 +18,7 @@ from adapters.kafka.topics import create_topics
 from schemas import codec
 from schemas.accounts import ApiKeyState
 from schemas.topics import API_KEYS
+from tests.faults.two_at_once import stopped
 from tests.servers.control_process import ControlProcess, running_control
 from tests.servers.topic_reading import records_of
 
@@ -32,21 +29,6 @@ SEED = int(os.environ.get("HYDRA_FAULTS_SEED", "20261121"))
 KEYS_A_ROUND = 6
 BUSY_S = 0.7
 DEADLINE_S = 120
-LONG_TRANSACTION_S = 1.0
-"""Less than a process waits for a lock, and far more than a transaction takes."""
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def shared_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database that both processes use."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/accounts.db"
-    server: str = request.getfixturevalue("postgresql")
-    name = f"relays_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return server.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture
@@ -83,50 +65,6 @@ class Owner:
             else:
                 (await operator.patch(f"{keys}/{id}", json={"name": secrets.token_hex(4)})).raise_for_status()
             self.versions[id] += 1
-
-
-@asynccontextmanager
-async def stopped(process: ControlProcess, database: str) -> AsyncIterator[None]:
-    """SIGSTOP, and SIGCONT at the end; not within a transaction, whose lock would let nobody change anything."""
-    while True:
-        process.process.send_signal(signal.SIGSTOP)
-        await asyncio.sleep(LONG_TRANSACTION_S)
-        if not await transaction_open(database):
-            break
-        process.process.send_signal(signal.SIGCONT)
-    try:
-        yield
-    finally:
-        process.process.send_signal(signal.SIGCONT)
-
-
-async def transaction_open(database: str) -> bool:
-    """Whether somebody has had a transaction open for longer than one takes."""
-    if database.startswith("sqlite"):
-        return await asyncio.to_thread(_is_locked, database.removeprefix("sqlite:///"))
-    connection = await asyncpg.connect(database)
-    try:
-        return bool(await connection.fetchval(_OLD_TRANSACTIONS, timedelta(seconds=LONG_TRANSACTION_S)))
-    finally:
-        await connection.close()
-
-
-_OLD_TRANSACTIONS = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid != pg_backend_pid() AND xact_start < now() - $1::interval
-"""
-
-
-def _is_locked(path: str) -> bool:
-    connection = sqlite3.connect(path, timeout=LONG_TRANSACTION_S, isolation_level=None)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return True
-    finally:
-        connection.close()
-    return False
 
 
 async def states_by_key(bootstrap: str, keys: set[str]) -> dict[str, list[ApiKeyState]]:

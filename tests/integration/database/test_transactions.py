@@ -1,10 +1,12 @@
 import asyncio
+import secrets
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
 
+from adapters.database import engine
 from adapters.database.column_types import ExactDecimal, UtcInstant
 from adapters.database.engine import Database
 from adapters.database.migrations import migrate
@@ -86,6 +88,21 @@ async def test_a_server_that_is_away_is_unavailable(unused_port) -> None:
     with pytest.raises(Unavailable):
         async with database.transaction() as session:
             await session.execute(sa.text("SELECT 1"))
+    await database.close()
+
+
+async def test_a_transaction_that_stands_still_holds_nobody_up_for_ever_on_postgresql(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_IN_TRANSACTION_S", 0.2)
+    database = Database(postgresql)
+    lock = sa.text(f"SELECT pg_advisory_xact_lock({secrets.randbits(60)})")
+    with pytest.raises(Unavailable):
+        async with database.transaction() as standing_still:
+            await standing_still.execute(lock)
+            async with asyncio.timeout(60), database.transaction() as other:
+                await other.execute(lock)
+            await standing_still.execute(sa.text("SELECT 1"))
     await database.close()
 
 
