@@ -97,12 +97,15 @@ async def test_a_transaction_that_stands_still_holds_nobody_up_for_ever_on_postg
     monkeypatch.setattr(engine, "IDLE_IN_TRANSACTION_S", 0.2)
     database = Database(postgresql)
     lock = sa.text(f"SELECT pg_advisory_xact_lock({secrets.randbits(60)})")
+    got_it = False
     with pytest.raises(Unavailable):
         async with database.transaction() as standing_still:
             await standing_still.execute(lock)
             async with asyncio.timeout(60), database.transaction() as other:
                 await other.execute(lock)
+                got_it = True
             await standing_still.execute(sa.text("SELECT 1"))
+    assert got_it
     await database.close()
 
 
