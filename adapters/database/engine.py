@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,13 @@ POOL_TIMEOUT_S = 10.0
 BUSY_TIMEOUT_MS = 10_000
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 30.0
-IDLE_IN_TRANSACTION_S = 10.0
-"""PostgreSQL ends a transaction that is left open for longer: a process that stands still within one holds its locks
-from all others."""
+IDLE_IN_TRANSACTION_S = 5.0
+LOCK_TIMEOUT_S = 10.0
+"""A process that stands still holds nobody up for longer than both together: PostgreSQL ends the transaction that it
+has left open, and those of it that wait for the same lock do not get it one after the other. SQLite waits as long for
+its lock, BUSY_TIMEOUT_MS."""
+
+_LOCK_NOT_AVAILABLE = "55P03"
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 
@@ -53,30 +57,36 @@ class Database:
 
         Raises Unavailable where the database does not answer; IntegrityError and the caller's own pass through.
         """
-        try:
+        with _unavailable():
             async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
                 yield session
-        except (OperationalError, InterfaceError, PoolTimeout, ConnectionError, TimeoutError) as error:
-            raise Unavailable(f"the database does not answer: {_cause(error)}") from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise Unavailable("the database closed the connection") from error
-            raise
         for callback in self._on_commit:
             callback()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
-        """A bare connection in one transaction, for migrations."""
-        try:
+        """A bare connection in one transaction, for looking only and for migrations. Raises as `transaction` does."""
+        with _unavailable():
             async with self.engine.begin() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
-            raise Unavailable(f"the database does not answer: {_cause(error)}") from error
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+@contextlib.contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
+        raise Unavailable(f"the database does not answer: {_cause(error)}") from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable("the database closed the connection") from error
+        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise Unavailable("another transaction holds the database's lock for too long") from error
+        raise
 
 
 def _cause(error: Exception) -> str:
@@ -108,7 +118,10 @@ def _engine(url: URL) -> AsyncEngine:
             connect_args={
                 "timeout": CONNECT_TIMEOUT_S,
                 "command_timeout": COMMAND_TIMEOUT_S,
-                "server_settings": {"idle_in_transaction_session_timeout": str(round(IDLE_IN_TRANSACTION_S * 1_000))},
+                "server_settings": {
+                    "idle_in_transaction_session_timeout": str(round(IDLE_IN_TRANSACTION_S * 1_000)),
+                    "lock_timeout": str(round(LOCK_TIMEOUT_S * 1_000)),
+                },
             },
         )
     assert url.database is not None

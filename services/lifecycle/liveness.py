@@ -58,10 +58,12 @@ class Liveness:
         return self._answered_since is not None and recent
 
     def silent_for_s(self, name: str) -> float:
-        """Seconds for which surely nothing was sent that we could have read; 0 while that is not certain."""
-        if self._answered_since is None or not self.certain:
+        """Seconds for which surely nothing was sent that we could have read; 0 while that is not certain, and of what
+        was neither heard nor expected: it may have been placed a moment ago."""
+        at = self._heard.get(name)
+        if at is None or self._answered_since is None or not self.certain:
             return 0.0
-        return max(0.0, self._read_through - max(self._heard.get(name, 0.0), self._answered_since))
+        return max(0.0, self._read_through - max(at, self._answered_since))
 
     def was_heard_within(self, name: str, seconds: float) -> bool:
         """Whether something was read of it in the last `seconds`."""

@@ -131,30 +131,32 @@ def new_connections() -> httpx.AsyncClient:
 
 
 class Operator:
-    """Commands through either process; every answer is a promise."""
+    """Commands through either process; every answer is a promise, but for 503: then it asks again."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
 
     async def scale(self, through: ControlProcess, wanted: dict[str, int]) -> None:
         for name, replicas in wanted.items():
-            (await self._command(through, f"{name}/scale", {"replicas": str(replicas)})).raise_for_status()
-
-    async def ask_to_scale(self, through: ControlProcess, wanted: dict[str, int]) -> None:
-        """As `scale`, but it may stand still meanwhile, and tell then that its transaction was ended."""
-        for name, replicas in wanted.items():
-            answer = await self._command(through, f"{name}/scale", {"replicas": str(replicas)})
-            assert answer.is_success or answer.status_code == 503, answer.text
+            await self._command(through, f"{name}/scale", {"replicas": str(replicas)})
 
     async def stop(self, through: ControlProcess, name: str) -> None:
-        (await self._command(through, f"{name}/stop")).raise_for_status()
+        await self._command(through, f"{name}/stop")
 
     async def start(self, through: ControlProcess, name: str) -> None:
-        (await self._command(through, f"{name}/start")).raise_for_status()
+        await self._command(through, f"{name}/start")
 
-    async def _command(self, through: ControlProcess, what: str, body: dict[str, str] | None = None) -> httpx.Response:
+    async def _command(self, through: ControlProcess, what: str, body: dict[str, str] | None = None) -> None:
+        """Who stands still may hold the database's lock for a while, and may find its own transaction ended."""
         url = f"{through.url}/v1/services/{what}?account=public"
-        return await self._client.post(url, json=body, headers=through.operator)
+
+        async def done() -> bool:
+            answer = await self._client.post(url, json=body, headers=through.operator)
+            if answer.status_code != 503:
+                answer.raise_for_status()
+            return answer.is_success
+
+        await eventually(done, what)
 
     async def shown(self, through: ControlProcess, name: str) -> tuple[str, set[str]]:
         """A service's status and its ready instances."""
@@ -216,7 +218,7 @@ async def test_a_stopped_lifecycle_that_goes_on_later_places_nothing_twice_and_t
             await eventually(lambda: ledger.holds(published), "every service has its instances")
             more = ledger.add(*growing)
             # At a drawn moment, so that it falls between its steps: what it had in mind is old when it goes on.
-            asked = asyncio.create_task(operator.ask_to_scale(victim, more))
+            asked = asyncio.create_task(operator.scale(victim, more))
             await asyncio.sleep(chance.uniform(0, BUSY_S))
             async with stopped(victim, shared_database):
                 stopped_at = time.monotonic()

@@ -1,7 +1,9 @@
 import asyncio
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -91,21 +93,35 @@ async def test_a_server_that_is_away_is_unavailable(unused_port) -> None:
     await database.close()
 
 
+@pytest.mark.parametrize("open_one", [Database.transaction, Database.connection])
 async def test_a_transaction_that_stands_still_holds_nobody_up_for_ever_on_postgresql(
-    postgresql: str, monkeypatch: pytest.MonkeyPatch
+    postgresql: str, monkeypatch: pytest.MonkeyPatch, open_one: Callable[[Database], Any]
 ) -> None:
     monkeypatch.setattr(engine, "IDLE_IN_TRANSACTION_S", 0.2)
     database = Database(postgresql)
     lock = sa.text(f"SELECT pg_advisory_xact_lock({secrets.randbits(60)})")
     got_it = False
     with pytest.raises(Unavailable):
-        async with database.transaction() as standing_still:
+        async with open_one(database) as standing_still:
             await standing_still.execute(lock)
             async with asyncio.timeout(60), database.transaction() as other:
                 await other.execute(lock)
                 got_it = True
             await standing_still.execute(sa.text("SELECT 1"))
     assert got_it
+    await database.close()
+
+
+async def test_who_waits_too_long_for_a_lock_is_told_so(postgresql: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT_S", 0.2)
+    database = Database(postgresql)
+    lock = sa.text(f"SELECT pg_advisory_xact_lock({secrets.randbits(60)})")
+    async with database.transaction() as holder:
+        await holder.execute(lock)
+        for open_one in (database.transaction, database.connection):
+            with pytest.raises(Unavailable, match="lock"):
+                async with open_one() as waiting:
+                    await waiting.execute(lock)
     await database.close()
 
 

@@ -46,6 +46,7 @@ def test_before_kafka_was_read_to_its_end_nothing_is_silent() -> None:
 
 def test_after_a_start_silence_is_counted_from_the_first_answer() -> None:
     clock, liveness = started()
+    liveness.expect("i-1")
     looking(clock, liveness, 20)
     assert liveness.silent_for_s("i-1") == 19
 
@@ -91,6 +92,15 @@ def test_what_was_just_placed_is_expected_from_now_on() -> None:
     looking(clock, liveness, 5)
     liveness.expect("i-new")
     assert liveness.silent_for_s("i-new") == 5
+
+
+def test_what_another_has_placed_a_moment_ago_is_not_silent() -> None:
+    clock, liveness = started()
+    looking(clock, liveness, 100)
+    assert liveness.silent_for_s("i-of-another") == 0
+    liveness.expect("i-of-another")
+    looking(clock, liveness, 5)
+    assert liveness.silent_for_s("i-of-another") == 5
 
 
 def test_what_lives_or_was_heard_lately_is_remembered() -> None:
