@@ -3,18 +3,17 @@ control service; one platform for those that harm it whole and need no other tha
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from tests.builders.billing_events import deepseek_prices, hour_price
 from tests.faults.away import SESSION_S, WRITE_OFF_S
 from tests.faults.truth import ledger_settings
 from tests.servers.billing_way import BillingWay
+from tests.servers.databases import empty_database
 from tests.servers.platform import ROOT, Platform, running_platform
 
 
@@ -28,14 +27,7 @@ async def way(tmp_path: Path) -> AsyncIterator[BillingWay]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def shared_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database that both processes of a control service use."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/shared.db"
-    server: str = request.getfixturevalue("postgresql")
-    name = f"shared_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return server.replace("/postgres?", f"/{name}?")
+    return await empty_database(request.param, request, tmp_path)
 
 
 @pytest.fixture(scope="package")

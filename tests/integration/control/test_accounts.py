@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
@@ -19,6 +18,7 @@ from schemas.accounts import AccountState
 from schemas.topics import ACCOUNTS, USAGE
 from schemas.usage import TokensUsed
 from tests.servers.control_process import ControlProcess, running_control
+from tests.servers.databases import empty_database
 from tests.servers.topic_reading import records_of
 
 DEADLINE_S = 60
@@ -30,20 +30,10 @@ def accounts(
 ) -> Iterator[ControlProcess]:
     asyncio.run(create_topics(kafka))
     settings = {"HYDRA_ACCOUNTS_LAST_USED_EVERY_S": "0.1"}
-    if request.param == "postgresql":
-        server: str = request.getfixturevalue("postgresql")
-        settings["HYDRA_ACCOUNTS_DATABASE_URL"] = asyncio.run(_new_database(server))
     home = tmp_path_factory.mktemp("accounts") / "home"
+    settings["HYDRA_ACCOUNTS_DATABASE_URL"] = asyncio.run(empty_database(request.param, request, home))
     with running_control("accounts", home, kafka, **settings) as running:
         yield running
-
-
-async def _new_database(server: str) -> str:
-    name = f"test_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return server.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture

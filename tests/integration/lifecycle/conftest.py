@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from adapters.clock import SystemClock
@@ -22,6 +21,7 @@ from services.lifecycle.running import Lifecycle
 from services.lifecycle.settings import LifecycleSettings
 from tests.integration.lifecycle.scripted_agent import ScriptedAgent
 from tests.integration.lifecycle.topic_reading import Published
+from tests.servers.databases import empty_database
 
 Starting = Callable[..., AbstractAsyncContextManager[Lifecycle]]
 
@@ -55,20 +55,9 @@ def catalogue(region: str) -> Catalogue:
     )
 
 
-async def new_database_url(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if kind == "sqlite":
-        return f"sqlite:///{tmp_path}/lifecycle.db"
-    server: str = request.getfixturevalue("postgresql")
-    name = f"test_{secrets.token_hex(6)}"
-    connection = await asyncpg.connect(server)
-    await connection.execute(f"CREATE DATABASE {name}")
-    await connection.close()
-    return server.replace("/postgres?", f"/{name}?")
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return await new_database_url(request.param, request, tmp_path)
+    return await empty_database(request.param, request, tmp_path)
 
 
 @pytest.fixture
