@@ -130,6 +130,9 @@ class Exchange:
         refusal = answers.event_too_large(self._gateway.settings.event_bytes_max)
         self._parting = refusal.code, stream.end(answers.stream_error(refusal))
         self.client_gone()
+        if not self.finished:
+            # Its last report is awaited like any other's whose client has left, also by a drain.
+            self._connection.exchange = None
 
     def upstream_complete(self) -> None:
         self._dispatch.upstream = None

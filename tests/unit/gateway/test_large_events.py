@@ -136,6 +136,26 @@ async def test_what_is_reported_behind_it_counts_though_the_client_left_before(t
         assert (end.status, end.error_code) == (499, "client_gone")
 
 
+async def test_a_drain_that_is_over_waits_for_what_is_reported_behind_it(tmp_path: Path) -> None:
+    async def answering(request: ReceivedRequest, writer: asyncio.StreamWriter) -> None:
+        writer.write(stream_head())
+        await _write_in_pieces(writer, LARGE)
+        await until(lambda: engine.aborted and made.gateway.draining)
+        await asyncio.sleep(0.3)  # by now the drain has broken off what it breaks off
+        writer.write(_end(request))
+
+    limits = LIMITS | {"drain_s": 0}
+    async with scripted_engine(answering) as engine, gateway_in_process(tmp_path, **limits) as made:
+        made.service(engine.port)
+        _, writer = await made.connect()
+        writer.write(made.request(stream=True, logprobs=True))
+        await until(lambda: engine.aborted)
+        await made.gateway.drain()
+        (end,) = await made.ended()
+        assert (end.outcome, end.prompt_tokens, end.completion_tokens) == ("client_gone", 7, 5)
+        writer.close()
+
+
 @pytest.mark.parametrize("size", range(1, 40))
 def test_only_the_large_event_is_left_out_however_the_stream_is_cut(size: int) -> None:
     before, after = chat_chunk("x", "m", "before"), chat_chunk("x", "m", "after")
