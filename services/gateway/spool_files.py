@@ -184,11 +184,11 @@ def segments(folder: Path) -> list[Path]:
 
 
 def sync(paths: list[Path]) -> None:
-    """Have all that these files hold on disk. Raises OSError."""
-    for path in paths:
+    """Have all that these files of one folder hold on disk, and their names. Raises OSError."""
+    for path, synced in (*((path, os.fdatasync) for path in paths), *((path.parent, os.fsync) for path in paths[:1])):
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fdatasync(handle)
+            synced(handle)
         finally:
             os.close(handle)
 
