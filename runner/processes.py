@@ -27,7 +27,7 @@ class Process:
     `health_path`, `kafka` by its metadata, `exit` by ending with 0 (a step, which runs once). Processes of a lower
     `stop_stage` are gone before any of a higher one is asked to end: first who takes requests, last who keeps data.
     `stop_grace_s` is how long it may take to end once asked: more than its settings allow, so that only what hangs is
-    killed.
+    killed, or what waits for a Kafka that hangs; neither loses anything by it.
     """
 
     name: str
@@ -116,7 +116,7 @@ PROCESSES: tuple[Process, ...] = (
         port=8002,
         needs=("topics",),
         stop_stage=3,
-        stop_grace_s=15,
+        stop_grace_s=30,
     ),
     Process(
         name="accounts",
@@ -126,7 +126,7 @@ PROCESSES: tuple[Process, ...] = (
         port=8001,
         needs=("topics",),
         stop_stage=3,
-        stop_grace_s=15,
+        stop_grace_s=30,
     ),
     Process(
         name="worker",
@@ -147,7 +147,7 @@ PROCESSES: tuple[Process, ...] = (
         # The analyst's step finds whom it reads as.
         needs=("topics", "clickhouse", "analyst"),
         stop_stage=3,
-        stop_grace_s=15,
+        stop_grace_s=30,
     ),
     Process(
         name="token_charges",
@@ -157,7 +157,7 @@ PROCESSES: tuple[Process, ...] = (
         port=8011,
         needs=("topics",),
         stop_stage=3,
-        stop_grace_s=15,
+        stop_grace_s=30,
     ),
     Process(
         name="instance_charges",
@@ -167,7 +167,7 @@ PROCESSES: tuple[Process, ...] = (
         port=8012,
         needs=("topics",),
         stop_stage=3,
-        stop_grace_s=15,
+        stop_grace_s=30,
     ),
     Process(
         name="warehouse",
@@ -177,7 +177,7 @@ PROCESSES: tuple[Process, ...] = (
         port=8013,
         needs=("topics", "clickhouse"),
         stop_stage=3,
-        stop_grace_s=15,
+        stop_grace_s=30,
     ),
     Process(
         name="live_spend",
@@ -187,7 +187,7 @@ PROCESSES: tuple[Process, ...] = (
         port=8014,
         needs=("topics",),
         stop_stage=3,
-        stop_grace_s=15,
+        stop_grace_s=30,
     ),
 )
 """In the order in which they are started and shown. Of those that wait for the same, the slow to start come first."""
