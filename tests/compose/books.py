@@ -32,6 +32,8 @@ def compare(project: ComposeProject, load: OfficialLoad, home: Path) -> Compared
             project.copy_truth(home)
             comparison = Comparison(load.sent, _read(project, [load.account]), Truth(home), 0, False)
             differences, unread = comparison.differences(), ""
+        except Mismatch as error:
+            differences, unread = [str(error)], ""
         except (AssertionError, ValueError, OSError) as error:
             # Not there yet, or half written: a line of a ledger, an answer of a server that comes back.
             differences, unread = [], f"the books cannot be read: {error!r}"

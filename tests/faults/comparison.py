@@ -133,6 +133,8 @@ def compare(
         try:
             comparison = Comparison(sent, read_books(platform, accounts), Truth(platform.home), parked, full)
             differences, unread = comparison.differences(), ""
+        except Mismatch as error:
+            differences, unread = [str(error)], ""
         except (httpx.HTTPError, AssertionError, ValueError, OSError) as error:
             # Not there yet, or half written: a line of a ledger, an answer of a server that comes back.
             differences, unread = [], f"the books cannot be read: {error!r}"

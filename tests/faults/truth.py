@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from tests.bills import Mismatch
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PAID = frozenset({"completed", "client_gone"})
@@ -78,7 +80,7 @@ class Truth:
         self._home = home
 
     def served(self) -> dict[str, Served]:
-        """By engine request id, each of which was finished at most once."""
+        """By engine request id, each of which was finished at most once. Raises Mismatch."""
         found: dict[str, Served] = {}
         texts = [path.read_text() for path in (self._home / "ledgers").iterdir()]
         for line in (json.loads(text) for whole in texts for text in whole.splitlines() if text.strip()):
@@ -86,7 +88,8 @@ class Truth:
             served = Served(line["rid"], *counts, line["ended"])
             known = found.setdefault(line["rid"], served)
             if served.finished:
-                assert known is served or not known.finished, f"two requests had the engine request id {line['rid']}"
+                if known is not served and known.finished:
+                    raise Mismatch(f"two requests had the engine request id {line['rid']}")
                 found[line["rid"]] = served
         return found
 

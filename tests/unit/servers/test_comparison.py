@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from tests.bills import Mismatch
 from tests.faults.comparison import Books, Comparison
 from tests.faults.load import Sent
 from tests.faults.truth import Truth
@@ -119,6 +120,13 @@ def test_a_client_that_stayed_is_not_gone(world: World, outcome: str, error: Exc
     world.books.usage[1]["outcome"] = outcome
     said = f"recorded as {outcome}, but the client stayed: {stayed}"
     assert said in world.differences()
+
+
+def test_two_requests_of_one_engine_request_id_are_a_wrong_bill(world: World) -> None:
+    tokens = {"prompt_tokens": 10, "completion_tokens": 5, "prompts": 1, "n": 1}
+    lines(world.home / "ledgers" / "engine.jsonl", {"rid": GONE, "ended": "stop"} | tokens)
+    with pytest.raises(Mismatch, match=GONE):
+        world.differences()
 
 
 def left(sent: Sent) -> None:
