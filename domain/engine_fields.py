@@ -249,9 +249,8 @@ def fill_events(body: Mapping[str, object]) -> bool:
 
     That is the prompt, or lists beside every token: what waits for a client that does not read, the engine sends as one
     event. Text alone stays small."""
-    logprobs = body.get(
-        "logprobs"
-    )  # a number in one request type, where 0 still names each token; a switch in the other
+    # A number in one request type, where 0 still names each token; a switch in the other.
+    logprobs = body.get("logprobs")
     asked = logprobs is not None and logprobs is not False
     return asked or bool(body.get("echo") or body.get("return_token_ids"))
 
