@@ -77,7 +77,7 @@ BILL = Part(
     "bill",
     "20,000 mixed requests against the engines' own count",
     _pytest("tests/integration/whole_platform/test_bill_equals_the_engines_count.py"),
-    14,
+    17,
     {"HYDRA_TEST_REQUESTS": "20000"},
 )
 ROUNDS = Part(
@@ -98,7 +98,7 @@ LONG_FAULTS = Part(
     "long_faults",
     "garbage, zombies, wall clocks, lost logs and replays: what `make test` has of each, for longer",
     _faults("garbage", "zombies", "clocks_and_replays", "truncated_topics", "replays"),
-    15,
+    27,
     {
         "HYDRA_FAULTS_GARBAGE": "0",
         "HYDRA_FAULTS_CALLS": "0",
@@ -113,7 +113,7 @@ LONG_PAIRS = Part(
     "long_pairs",
     "two of each at once: processors of a group that rebalances, control services of one database; for longer",
     _faults("rebalances", *TWO_AT_ONCE),
-    15,
+    20,
     {"HYDRA_FAULTS_REBALANCES": "2", "HYDRA_FAULTS_RELAY_ROUNDS": "3", "HYDRA_FAULTS_OUTAGE_S": "20"},
 )
 FULL_DISK = Part("full_disk", "a disk that is really full, as root", _pytest("tests/e2e/test_full_tmpfs.py"), 5)
@@ -121,7 +121,7 @@ FULL_DISK = Part("full_disk", "a disk that is really full, as root", _pytest("te
 COMPOSE = Part("compose", "docker compose up, seen to work", ("make", "compose-test"), 18, end_grace_s=90)
 
 # Each lane runs its parts one after the other.
-LANES: tuple[tuple[Part, ...], ...] = ((SOAK, ALERTS), (BILL, ROUNDS, OUTAGES, FULL_DISK), (LONG_FAULTS, LONG_PAIRS))
+LANES: tuple[tuple[Part, ...], ...] = ((SOAK, ALERTS), (BILL, ROUNDS, OUTAGES), (LONG_FAULTS, LONG_PAIRS, FULL_DISK))
 PARTS = {part.name: part for part in (*(part for lane in LANES for part in lane), COMPOSE)}
 
 
