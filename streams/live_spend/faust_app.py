@@ -17,6 +17,7 @@ from schemas import codec
 from schemas.spend import SpendStated
 from schemas.topics import SPEND
 from streams.live_spend.from_the_beginning import FromTheBeginning
+from streams.live_spend.known_partitions import KnownPartitions
 from streams.live_spend.settings import LiveSpendSettings
 from streams.live_spend.spend_view import SpendView
 from streams.metrics import StreamMetrics
@@ -54,6 +55,7 @@ def live_spend_app(
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 5,
         broker_max_poll_records=settings.batch_records_max,
+        PartitionAssignor=KnownPartitions,
     )
     app.transport.Consumer = FromTheBeginning
     STATE_BAD_RECORDS[SPEND.name] += 0
