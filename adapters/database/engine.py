@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiosqlite
+import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -17,6 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from adapters.errors import Misconfigured, Unavailable
+
+logger = logging.getLogger(__name__)
 
 POOL_SIZE = 8
 POOL_TIMEOUT_S = 10.0
@@ -30,6 +34,13 @@ has left open, and those of it that wait for the same lock do not get it one aft
 its lock, BUSY_TIMEOUT_MS."""
 
 _LOCK_NOT_AVAILABLE = "55P03"
+# The driver prepares a statement without asking for the server's word that it waits: that is not idle to the server,
+# which would leave it so for ever.
+_END_WHAT_STANDS_STILL = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND usename = current_user AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead' "
+    "AND state_change < clock_timestamp() - make_interval(secs => :idle_s)"
+)
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 
@@ -57,9 +68,13 @@ class Database:
 
         Raises Unavailable where the database does not answer; IntegrityError and the caller's own pass through.
         """
-        with _unavailable():
-            async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
-                yield session
+        try:
+            with _unavailable():
+                async with AsyncSession(self.engine, expire_on_commit=False) as session, session.begin():
+                    yield session
+        except _LockedOut:
+            await self._end_what_stands_still()
+            raise
         for callback in self._on_commit:
             callback()
 
@@ -70,9 +85,21 @@ class Database:
             async with self.engine.begin() as connection:
                 yield connection
 
+    async def _end_what_stands_still(self) -> None:
+        """End the transactions of our own whose processes have not said anything for too long."""
+        with contextlib.suppress(Unavailable):
+            async with self.connection() as connection:
+                ended = (await connection.execute(_END_WHAT_STANDS_STILL, {"idle_s": IDLE_IN_TRANSACTION_S})).all()
+            if ended:
+                logger.warning("transactions of a process that stands still were ended", extra={"count": len(ended)})
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+class _LockedOut(Unavailable):
+    """Nobody else is to be waited for any longer."""
 
 
 @contextlib.contextmanager
@@ -85,7 +112,7 @@ def _unavailable() -> Iterator[None]:
         if error.connection_invalidated:
             raise Unavailable("the database closed the connection") from error
         if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
-            raise Unavailable("another transaction holds the database's lock for too long") from error
+            raise _LockedOut("another transaction holds the database's lock for too long") from error
         raise
 
 

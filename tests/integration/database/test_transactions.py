@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -122,6 +123,35 @@ async def test_who_waits_too_long_for_a_lock_is_told_so(postgresql: str, monkeyp
             with pytest.raises(Unavailable, match="lock"):
                 async with open_one() as waiting:
                     await waiting.execute(lock)
+    await database.close()
+
+
+async def test_who_stands_still_while_it_prepares_a_statement_holds_nobody_up_for_ever(
+    postgresql: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server does not call that idle, and so ends nothing by itself."""
+    monkeypatch.setattr(engine, "LOCK_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(engine, "IDLE_IN_TRANSACTION_S", 0.2)
+    number = secrets.randbits(60)
+    standing_still = await asyncpg.connect(postgresql)
+    await standing_still.execute(f"BEGIN; SELECT pg_advisory_xact_lock({number})")
+    await standing_still.prepare("SELECT 1")
+    database = Database(postgresql)
+
+    async def gets_it() -> bool:
+        try:
+            async with database.transaction() as other:
+                await other.execute(sa.text(f"SELECT pg_advisory_xact_lock({number})"))
+        except Unavailable:
+            return False
+        return True
+
+    assert not await gets_it()
+    async with asyncio.timeout(60):
+        while not await gets_it():
+            pass
+    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        await standing_still.execute("SELECT 1")
     await database.close()
 
 
