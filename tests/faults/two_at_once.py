@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.servers.control_process import ControlProcess
 
-LONG_TRANSACTION_S = 1.0
-"""Less than a process waits for a lock, and far more than a transaction takes."""
+LOCK_WITHIN_S = 120.0
+POLL_S = 0.01
 
 
 @asynccontextmanager
@@ -22,19 +22,21 @@ async def stopped(process: ControlProcess, database: str) -> AsyncIterator[None]
     PostgreSQL ends a transaction that is left open. SQLite has nobody who could: there it is not stopped within one,
     whose lock would let nobody change anything.
     """
-    while True:
-        process.process.send_signal(signal.SIGSTOP)
-        while not _stands_still(process.process.pid):
-            await asyncio.sleep(0.01)
-        if not database.startswith("sqlite") or not await asyncio.to_thread(_is_locked, database):
-            break
-        process.process.send_signal(signal.SIGCONT)
-        while await asyncio.to_thread(_is_locked, database):
-            pass  # it has not ended its transaction yet
     try:
+        if database.startswith("sqlite"):
+            async with _lock_held(database):  # so the process does not hold it
+                await _stop(process)
+        else:
+            await _stop(process)
         yield
     finally:
         process.process.send_signal(signal.SIGCONT)
+
+
+async def _stop(process: ControlProcess) -> None:
+    process.process.send_signal(signal.SIGSTOP)
+    while not _stands_still(process.process.pid):
+        await asyncio.sleep(POLL_S)
 
 
 def _stands_still(pid: int) -> bool:
@@ -46,13 +48,13 @@ def _stands_still(pid: int) -> bool:
     return all(state == "T" for state in states)
 
 
-def _is_locked(database: str) -> bool:
-    connection = sqlite3.connect(database.removeprefix("sqlite:///"), timeout=LONG_TRANSACTION_S, isolation_level=None)
+@asynccontextmanager
+async def _lock_held(database: str) -> AsyncIterator[None]:
+    """SQLite's lock for writers is ours meanwhile."""
+    path = database.removeprefix("sqlite:///")
+    connection = sqlite3.connect(path, timeout=LOCK_WITHIN_S, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        return True
+        await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
+        yield
     finally:
         connection.close()
-    return False
