@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
+from adapters import open_files
 from adapters.clock import move_as_told
 from adapters.errors import EXIT_MISCONFIGURED, EXIT_STOP_ON_PURPOSE, Misconfigured, StopOnPurpose, Unavailable
 from adapters.health import HealthServer
@@ -64,6 +65,7 @@ def run_stream(
             print(f"{prefix}_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}", file=sys.stderr)
         return EXIT_MISCONFIGURED
     configure_logging(process, platform.log_level)
+    open_files.raise_limit()
     move_as_told(platform.clock_offsets, process)
     quiet_libraries()
     gc.freeze()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import (
@@ -29,11 +29,15 @@ from schemas.topics import Topic
 
 logger = logging.getLogger(__name__)
 
-DECISION_POLL_S = 0.02
+ASSIGNMENT_POLL_S = 0.02
+DECISION_PAUSE_S, DECISION_PAUSE_MAX_S = 0.5, 5.0
 
 Process = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
 AlreadyWritten = Callable[[str, int], Awaitable[bool]]
 """Tells whether this processor has written anything that came from (topic, partition)."""
+Overtaken = Callable[[], Awaitable[None]]
+"""Called where the last batch was processed but not committed, because its partitions had moved: perhaps another
+member had read on from where it began, and has written newer things than this batch did."""
 
 
 class BatchConsumer:
@@ -44,6 +48,9 @@ class BatchConsumer:
     ends `run`. StopOnPurpose is raised where going on could skip or double: a partition without a committed offset
     whose log starts above 0 or from which `already_written` says that something was written; a committed offset
     that the log no longer holds. What an operator has accepted, by `stops`, is gone past or read again.
+
+    Partitions that move while a batch is processed make it stale, also where the same ones come back: whoever has
+    them then has decided anew where they go on.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class BatchConsumer:
         process: Process,
         already_written: AlreadyWritten,
         *,
+        overtaken: Overtaken | None = None,
         records_max: int = 5_000,
         poll_ms: int = 200,
         every_s: float = 0.0,
@@ -65,6 +73,7 @@ class BatchConsumer:
         self._topics = [topic.name for topic in topics]
         self._process = process
         self._already_written = already_written
+        self._overtaken = overtaken
         self._records_max = records_max
         self._poll_ms = poll_ms
         self._every_s = every_s
@@ -74,15 +83,22 @@ class BatchConsumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._waits = False
         """A batch could not be processed and is tried again: what is missing stays told while it is tried."""
+        self._moves = 0
+        """How often partitions were given to this member or taken from it."""
+        self._assigned = False
+        """Whether Kafka has said which partitions are this member's, if any."""
         self._decided = False
         """Whether it is decided where each assigned partition goes on. What was fetched before is not processed."""
-        self._stop_reason: StopOnPurpose | None = None
+        self._decision_pause_s = DECISION_PAUSE_S
+        self._to_note: dict[TopicPartition, Question] = {}
+        """What an operator has accepted and is gone past, but not yet noted."""
         self.reason = "Kafka has not answered yet"
         self.committed: dict[tuple[str, int], int] = {}
 
     @property
     def ready(self) -> bool:
-        """Whether partitions are assigned and the last batch went through; `reason` tells why not."""
+        """Whether partitions were assigned and the last batch went through; `reason` tells why not. Still so while
+        partitions move."""
         return not self.reason
 
     async def run(self) -> None:
@@ -152,36 +168,44 @@ class BatchConsumer:
             max_partition_fetch_bytes=4_194_304,
         )
         self._consumer = consumer
-        self._decided = False
-        consumer.subscribe(self._topics, listener=_Assigned(self, consumer))
+        self._moved(assigned=False)
+        consumer.subscribe(self._topics, listener=_Moves(self._moved))
         await consumer.start()
         pause_s = 1.0
         while True:
             # Before the fetch, so that what arrives meanwhile goes with this batch and not with the next one.
             await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
+            if self._assigned and not self._decided:
+                await self._try_to_decide(consumer)
             batches = await self._fetched(consumer)
-            if self._stop_reason is not None:
-                raise self._stop_reason
             if not self._decided:
-                await asyncio.sleep(DECISION_POLL_S)
+                await asyncio.sleep(ASSIGNMENT_POLL_S)
                 continue
-            if consumer.assignment() and not self._waits:
+            if not self._waits:
                 self.reason = ""
             records = [record for batch in batches.values() for record in batch]
             if not records:
                 continue
             self._next_at = time.monotonic() + self._every_s
+            moves = self._moves
             try:
                 await self._process(records)
             except Unavailable as error:
-                self._waits, self.reason = True, str(error)
-                logger.warning("batch waits", extra={"group": self._group, "cause": self.reason, "pause_s": pause_s})
+                if self._moves == moves:
+                    self._waits, self.reason = True, str(error)
+                logger.warning("batch waits", extra={"group": self._group, "cause": str(error), "pause_s": pause_s})
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 10.0)
-                self._rewind(consumer, batches)
+                if self._moves == moves:
+                    for partition, batch in batches.items():
+                        consumer.seek(partition, batch[0].offset)
                 continue
             pause_s, self._waits = 1.0, False
-            await self._commit(consumer, batches)
+            if self._moves != moves or not await self._commit(consumer, batches):
+                # Their owner reads the batch again, ids make it one.
+                logger.warning("batch not committed: its partitions have moved", extra={"group": self._group})
+                if self._overtaken is not None:
+                    await self._overtaken()
 
     async def _fetched(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord]]:
         try:
@@ -189,44 +213,62 @@ class BatchConsumer:
                 timeout_ms=self._poll_ms, max_records=self._records_max
             )
         except NoOffsetForPartitionError:
-            # The fetcher was faster than the listener, which decides where such a partition starts, or stops.
+            # The fetcher was faster than the decision where such a partition starts.
             return {}
-        except OffsetOutOfRangeError as error:
-            await self.check_assigned(consumer, consumer.assignment())
-            if await self._all_held(consumer):
-                return {}  # a fetch from where a partition stood before it was set on
-            raise StopOnPurpose(f"{self._group}: the log no longer holds the next offset to read") from error
+        except OffsetOutOfRangeError:
+            # A fetch from where a partition stood before it was set on, or the log has lost what comes next: then the
+            # decision stops this processor.
+            self._decided = False
+            return {}
         return batches
 
-    @staticmethod
-    async def _all_held(consumer: AIOKafkaConsumer) -> bool:
-        """Whether the log of each assigned partition holds the offset that is read next, or ends there."""
-        partitions = consumer.assignment()
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        return all([begins[tp] <= await consumer.position(tp) <= ends[tp] for tp in partitions])
-
-    @staticmethod
-    def _rewind(consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
-        assigned = consumer.assignment()
-        for partition, batch in batches.items():
-            if partition in assigned:
-                consumer.seek(partition, batch[0].offset)
-
-    async def _commit(self, consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord]]) -> None:
-        assigned = consumer.assignment()
-        offsets = {tp: batch[-1].offset + 1 for tp, batch in batches.items() if tp in assigned}
+    async def _commit(self, consumer: AIOKafkaConsumer, batches: dict[TopicPartition, list[ConsumerRecord]]) -> bool:
+        """Whether Kafka has taken it; False where the group has moved on."""
+        offsets = {tp: batch[-1].offset + 1 for tp, batch in batches.items()}
         try:
-            if offsets:
-                await consumer.commit(offsets)
-        except (CommitFailedError, IllegalStateError) as error:
-            # Partitions moved while we wrote: their new owner reads the batch again, ids make it one.
-            logger.warning("commit refused", extra={"group": self._group, "cause": type(error).__name__})
-            return
+            await consumer.commit(offsets)
+        except (CommitFailedError, IllegalStateError):
+            return False
         self.committed.update({(tp.topic, tp.partition): offset for tp, offset in offsets.items()})
+        return True
 
-    async def check_assigned(self, consumer: AIOKafkaConsumer, partitions: set[TopicPartition]) -> None:
-        """Decide where each newly assigned partition starts; what cannot be decided safely stops the processor."""
-        self._waits = False  # another's now, perhaps
+    async def _try_to_decide(self, consumer: AIOKafkaConsumer) -> None:
+        """Here and not in the rebalance listener: aiokafka sends no heartbeats while that one runs."""
+        try:
+            await self._decide(consumer)
+            self._decision_pause_s = DECISION_PAUSE_S
+        except StopOnPurpose as reason:
+            self.reason = str(reason)
+            raise
+        except (Unavailable, KafkaError, OSError) as error:
+            cause = str(error) if isinstance(error, Unavailable) else type(error).__name__
+            self.reason = f"offsets cannot be read: {cause}"
+            await asyncio.sleep(self._decision_pause_s)
+            self._decision_pause_s = min(self._decision_pause_s * 2, DECISION_PAUSE_MAX_S)
+
+    async def _decide(self, consumer: AIOKafkaConsumer) -> None:
+        """Decide where each assigned partition goes on, and go there; nothing where partitions move meanwhile.
+
+        Raises StopOnPurpose for what cannot be decided safely, Unavailable and Kafka's errors.
+        """
+        moves, partitions = self._moves, consumer.assignment()
+        starts, questions = await self._starts(consumer, partitions) if partitions else ({}, [])
+        if self._moves != moves or not await self._begin_at(consumer, starts):
+            return
+        self._to_note |= {question.partition: question for question in questions}
+        await self._note_went_on()
+        if self._moves != moves:
+            return
+        # The fetcher may have been faster than this decision: whatever it had read is read again from here.
+        for partition in partitions:
+            consumer.seek(partition, self.committed[(partition.topic, partition.partition)])
+        self._decided = True
+        logger.info("partitions are taken up", extra={"group": self._group, "partitions": len(partitions)})
+
+    async def _starts(
+        self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+    ) -> tuple[dict[TopicPartition, int], list[Question]]:
+        """Where those partitions start that do not simply go on, and what an operator has accepted for it."""
         noted = await self._stops.noted() if self._stops else []
         allowed = to_reread(noted)
         begins = await consumer.beginning_offsets(partitions)
@@ -250,15 +292,7 @@ class BatchConsumer:
         # All at once: who looks meanwhile, and has to ask an operator, must ask about every partition.
         self.committed.update(goes_on)
         check_accepted(self._group, questions, noted, allowed)
-        starts |= {question.partition: question.start for question in questions}
-        if not await self._begin_at(consumer, starts):
-            return
-        # The fetcher may have been faster than this decision: whatever it had read is read again from here.
-        for partition in partitions:
-            consumer.seek(partition, self.committed[(partition.topic, partition.partition)])
-        self._decided = True
-        if questions:
-            await self._note_went_on(questions)
+        return starts | {question.partition: question.start for question in questions}, questions
 
     async def _begin_at(self, consumer: AIOKafkaConsumer, starts: Mapping[TopicPartition, int]) -> bool:
         """Commit each beginning before its first record is read: from then on a missing offset is a lost one.
@@ -275,45 +309,33 @@ class BatchConsumer:
         self.committed.update({(tp.topic, tp.partition): offset for tp, offset in starts.items()})
         return True
 
-    async def _note_went_on(self, questions: Sequence[Question]) -> None:
+    async def _note_went_on(self) -> None:
+        if not self._to_note:
+            return
         assert self._stops is not None, "nothing can have been accepted"
+        questions = list(self._to_note.values())
         for question in questions:
             where = {"topic": question.partition.topic, "partition": question.partition.partition}
             logger.critical("went on as the operator accepted", extra={**where, "offset": question.start})
         gaps = [question.gap for question in questions if question.gap is not None]
         reread = [question.reread for question in questions if question.reread is not None]
         await self._stops.note_went_on(gaps, reread)
+        self._to_note.clear()
 
-    def revoked(self) -> None:
-        """Called by the rebalance listener: whatever is assigned next is decided on anew."""
-        self._decided = False
-
-    def stop_on_purpose(self, reason: StopOnPurpose) -> None:
-        """Called by the rebalance listener, whose exceptions aiokafka swallows."""
-        self._stop_reason = reason
-        self.reason = str(reason)
+    def _moved(self, *, assigned: bool) -> None:
+        """Partitions were taken (`assigned` False) or given: it is decided anew where they go on."""
+        self._moves += 1
+        self._assigned, self._decided, self._waits = assigned, False, False
 
 
-class _Assigned(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
-    def __init__(self, owner: BatchConsumer, consumer: AIOKafkaConsumer) -> None:
-        self._owner = owner
-        self._consumer = consumer
+class _Moves(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ships no types
+    """Only notes: while it runs no heartbeat is sent, and aiokafka swallows what it raises."""
+
+    def __init__(self, moved: Callable[..., None]) -> None:
+        self._moved = moved
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        """An uncommitted batch belongs to the next owner."""
-        self._owner.revoked()
+        self._moved(assigned=False)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        pause_s = 0.5
-        while True:
-            try:
-                await self._owner.check_assigned(self._consumer, assigned)
-                return
-            except StopOnPurpose as reason:
-                self._owner.stop_on_purpose(reason)
-                return
-            except (Unavailable, KafkaError, OSError) as error:
-                cause = str(error) if isinstance(error, Unavailable) else type(error).__name__
-                self._owner.reason = f"offsets cannot be read: {cause}"
-                await asyncio.sleep(pause_s)
-                pause_s = min(pause_s * 2, 5.0)
+        self._moved(assigned=True)

@@ -93,8 +93,9 @@ class TopicFollower:
     async def _check_whole(self, begins: dict[TopicPartition, int]) -> None:
         if self._stops is None:
             return
-        read = {partition: self._read.get(partition, 0) for partition in self._partitions}
-        lost = [Gap(tp.topic, tp.partition, at, begins[tp] - 1) for tp, at in read.items() if begins[tp] > at]
+        short = [tp for tp in self._partitions if begins[tp] > self._read.get(tp, 0)]
+        # From 0: what it has read is forgotten where it stops, and missing where it starts again.
+        lost = [Gap(tp.topic, tp.partition, 0, begins[tp] - 1) for tp in short]
         if lost and (missing := not_accepted(lost, await self._stops.noted())):
             what = ", ".join(f"partition {gap.partition} starts at {gap.last_offset + 1}" for gap in missing)
             raise StopOnPurpose(f"{self._topic.name} has lost what nobody here has read: {what}", gaps=missing)
@@ -106,17 +107,18 @@ class TopicFollower:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            # Going on elsewhere by itself would skip unseen: a position that the log no longer holds is decided anew.
+            auto_offset_reset="none",
             max_partition_fetch_bytes=4_194_304,
         )
         self._consumer = consumer
         self._asker = AIOKafkaConsumer(bootstrap_servers=self._bootstrap, enable_auto_commit=False)
         await consumer.start()
         await self._asker.start()
-        consumer.assign(self._partitions)
-        begins = await consumer.beginning_offsets(self._partitions)
-        ends = await consumer.end_offsets(self._partitions)
+        begins = await self._asker.beginning_offsets(self._partitions)
+        ends = await self._asker.end_offsets(self._partitions)
         await self._check_whole(begins)
+        consumer.assign(self._partitions)
         for partition in self._partitions:
             # A restart of this follower goes on where it stood; a log that starts later cannot be read from 0.
             self._read[partition] = max(self._read.get(partition, 0), begins[partition])

@@ -88,12 +88,12 @@ class HeartbeatReader:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            # A position that the log no longer holds is decided anew, and told, by `_seek`.
+            auto_offset_reset="none",
             request_timeout_ms=10_000,
         )
         try:
             await consumer.start()
-            consumer.assign(self._partitions)
             await self._seek(consumer)
             self._asked = None
             looked_at = 0.0
@@ -133,7 +133,9 @@ class HeartbeatReader:
                         )
                 offset = begins[partition]
             self._next[partition.partition] = offset
-            consumer.seek(partition, offset)
+        consumer.assign(self._partitions)
+        for partition in self._partitions:
+            consumer.seek(partition, self._next[partition.partition])
 
     def _note_progress(self) -> None:
         """Once all is applied that Kafka had when it was last asked, silence until then is proven."""

@@ -41,6 +41,7 @@ class LiveSpendStream:
             platform.kafka_bootstrap, self._view, self._producer, SystemClock(), self.metrics
         )
         self._assigned = False
+        self._ends_unknown = asyncio.Event()
 
     def readiness(self) -> tuple[bool, str]:
         if not self._assigned:
@@ -56,7 +57,10 @@ class LiveSpendStream:
     async def run(self) -> None:
         try:
             await run_together(
-                self._run_faust(), self._publisher.follow(), self._publisher.run(self._settings.publish_every_s)
+                self._run_faust(),
+                self._ask_ends(),
+                self._publisher.follow(),
+                self._publisher.run(self._settings.publish_every_s),
             )
         finally:
             await self._producer.stop()
@@ -84,9 +88,21 @@ class LiveSpendStream:
                 await asyncio.sleep(KAFKA_PAUSE_S)
 
     async def _on_assigned(self, partitions: frozenset[int]) -> None:
+        """Only notes: the member's session may end while it runs."""
         self._view.own(partitions)
-        self._view.ends_at(await self._ends(partitions))
         self._assigned = True
+        self._ends_unknown.set()
+
+    async def _ask_ends(self) -> None:
+        while True:
+            await self._ends_unknown.wait()
+            self._ends_unknown.clear()
+            try:
+                self._view.ends_at(await self._ends(self._view.owned))
+            except Unavailable as error:
+                logger.warning("the ends of its partitions are awaited", extra={"cause": str(error)})
+                await asyncio.sleep(KAFKA_PAUSE_S)
+                self._ends_unknown.set()
 
     async def _ends(self, partitions: frozenset[int]) -> dict[int, int]:
         """Where partitions of `hydra.spend` end now; 0 where nothing is left to read. Raises Unavailable."""

@@ -51,6 +51,7 @@ class Writing:
         self._clock = clock
         self._metrics = metrics
         self._traces = traces
+        self._last_hours: set[AccountHour] = set()
 
     async def process(self, records: Sequence[ConsumerRecord]) -> None:
         """Return once every record is in ClickHouse or parked, and the totals it changed are stated.
@@ -71,8 +72,17 @@ class Writing:
         for record, rejected in written.rejected:
             await self._parker.park(record, rejected)
         await self._progress.note(records, written.event_times)
+        self._last_hours = written.hours
         await self._totals.state(written.hours, records)
         self._count(records, written)
+
+    async def state_again(self) -> None:
+        """State the totals of the last batch's hours anew. Raises Unavailable.
+
+        Another member may have stated them meanwhile, from more charges: were ours the later statement, compaction
+        would keep a total that is too low.
+        """
+        await self._totals.state(self._last_hours, ())
 
     async def _write(self, records: Sequence[ConsumerRecord], written: _Outcome) -> None:
         taken, rows = [], Rows()

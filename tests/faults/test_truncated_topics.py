@@ -21,6 +21,7 @@ from schemas.topics import PRICES, USAGE
 from schemas.usage import TokensUsed
 from tests.bills import bills_agree
 from tests.builders import bill_oracle
+from tests.builders.billing_events import hour_price
 from tests.builders.traffic import requests
 from tests.faults.away import standing_still
 from tests.faults.comparison import sql
@@ -185,6 +186,23 @@ async def test_lost_prices_stop_a_rater_that_has_not_read_them(way: BillingWay) 
     warehouse.start()
     await way.settled("token_charges", "warehouse")
     bills_agree(await way.spent_by_hour(), bill_oracle.spent_by_hour([*priced, *more]))
+
+
+async def test_prices_lost_ahead_of_a_running_rater_stop_it(way: BillingWay) -> None:
+    (running,) = way.start("token_charges")
+    await way.publish(*requests(50))
+    await way.settled("token_charges")
+    (end,) = (await way.ends([TopicPartition(PRICES.name, 0)])).values()
+    # One answer of Kafka's is on its way to it at most, which may hold the first of these prices.
+    os.kill(running.pid, signal.SIGSTOP)
+    for version in (2, 3, 4):  # each in a message of its own
+        await way.publish_prices([hour_price("11", version=version)])
+    await truncate(way.bootstrap, PRICES, {0: end + 3})
+    os.kill(running.pid, signal.SIGCONT)
+
+    assert f"hydra resume token_charges --gap {PRICES.name}/0:0-{end + 2}" in await stopped_on_purpose(running)
+    assert (await hydra_resume(way, *words_for(await stop_of(way, "token_charges")))).returncode == 0
+    running.start()
 
 
 async def test_lost_offsets_are_answered_by_reading_again(way: BillingWay) -> None:

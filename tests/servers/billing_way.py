@@ -108,7 +108,14 @@ class BillingWay:
     async def settled(self, *names: str) -> None:
         """Wait until these processors have committed all that their topics hold (default: raters, then warehouse)."""
         for name in names or ("token_charges", "instance_charges", "warehouse"):
-            await eventually(lambda name=name: self._has_settled(name), f"{name} has read everything")
+            try:
+                await eventually(lambda name=name: self._has_settled(name), f"{name} has read everything")
+            except AssertionError as error:
+                left = {f"{tp.topic}/{tp.partition}": n for tp, n in (await self._open(name)).items() if n}
+                raise AssertionError(f"{error}; not committed: {left}\n{self._last_words(name)}") from error
+
+    def _last_words(self, name: str) -> str:
+        return "\n".join(one.log_file.read_text()[-3000:] for one in self.processes if one.name == name)
 
     async def _has_settled(self, name: str) -> bool:
         return not any((await self._open(name)).values())

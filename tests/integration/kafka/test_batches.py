@@ -223,3 +223,92 @@ async def test_two_consumers_of_a_group_share_and_lose_nothing_when_one_leaves(k
     with contextlib.suppress(asyncio.CancelledError):
         await other
     assert set(seen) == set(range(500))
+
+
+async def committed(kafka: str, topic: Topic) -> dict[int, int]:
+    """What the group of a test has committed, by partition."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        offsets = await admin.list_consumer_group_offsets(topic.name)
+    finally:
+        await admin.close()
+    return {partition.partition: offset.offset for partition, offset in offsets.items()}
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(90):
+        while not await holds():
+            await asyncio.sleep(0.05)
+
+
+async def test_a_batch_commits_nothing_whose_partitions_were_elsewhere_meanwhile(kafka: str, topic: Topic) -> None:
+    holds_both, may_end = asyncio.Event(), asyncio.Event()
+    overtaken: list[bool] = []
+
+    async def stands_still(records: Sequence[ConsumerRecord]) -> None:
+        if {record.partition for record in records} == {0, 1}:
+            holds_both.set()
+            await may_end.wait()
+
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        pass
+
+    async def is_overtaken() -> None:
+        overtaken.append(True)
+
+    slow = BatchConsumer(kafka, topic.name, [topic], stands_still, never_written, overtaken=is_overtaken)
+    running = asyncio.create_task(slow.run())
+    count = 0
+    while not holds_both.is_set():
+        await fill(kafka, topic, range(count, count + 100))
+        count += 100
+        await asyncio.sleep(0.2)
+    await fill(kafka, topic, range(count, count + 50))
+
+    # Another one takes a partition over, reads it to its end and leaves it to the slow one again.
+    other = BatchConsumer(kafka, topic.name, [topic], process, never_written)
+
+    async def other_is_through() -> bool:
+        return sum(other.committed.values()) > 0 and await other.lag() == 0
+
+    joined = asyncio.create_task(other.run())
+    await until(other_is_through)
+    joined.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await joined
+
+    async def has_both_again() -> bool:
+        return len(await slow.progress()) == 2
+
+    await until(has_both_again)
+    may_end.set()
+
+    async def all_committed() -> bool:
+        return sum((await committed(kafka, topic)).values()) == count + 50
+
+    await until(all_committed)
+    assert overtaken == [True]
+    assert not running.done()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_one_that_gets_no_partition_is_ready_too(kafka: str, topic: Topic) -> None:
+    async def process(records: Sequence[ConsumerRecord]) -> None:
+        pass
+
+    consumers = [BatchConsumer(kafka, topic.name, [topic], process, never_written) for _ in range(3)]
+    running = [asyncio.create_task(consumer.run()) for consumer in consumers]
+
+    async def all_ready_and_shared_out() -> bool:
+        shares = [len(await consumer.progress()) if consumer.ready else None for consumer in consumers]
+        return None not in shares and sorted(shares, key=str) == [0, 1, 1]
+
+    try:
+        await until(all_ready_and_shared_out)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
