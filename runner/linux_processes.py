@@ -58,9 +58,9 @@ def snapshot() -> Snapshot:
     return Snapshot(parents, resident)
 
 
-def marked(mark: str) -> list[int]:
+def marked(mark: str, variable: str = PLATFORM_MARK) -> list[int]:
     """Living processes that were started with this mark in their environment, ourselves left out."""
-    wanted = f"{PLATFORM_MARK}={mark}".encode()
+    wanted = f"{variable}={mark}".encode()
     found = []
     for pid in _all():
         with contextlib.suppress(OSError):

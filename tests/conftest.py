@@ -1,5 +1,6 @@
 """Fixtures of all tests: real servers, one of each a run, on free ports and folders of their own."""
 
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from tests.servers.ports import free_port
 # How fast examples are drawn says how busy the machine is, and nothing about what is tested.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
+
+
+def pytest_configure() -> None:
+    """Whoever ends this run at its limit of time has everything stopped and told, as Ctrl-C has."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -11,20 +11,27 @@ import argparse
 import asyncio
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from runner.linux_processes import marked, send, send_to_group
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build" / "e2e"
 END_GRACE_S = 30.0
 KILL_GRACE_S = 10.0
+LEFT_BEHIND_GRACE_S = 20.0
+"""For platforms that a part has left behind: they run in sessions of their own, and stop in order when asked."""
+PART_MARK = "E2E_PART_MARK"
+"""A variable in the environment of everything that a part starts, also of what it starts in a session of its own."""
 END_POLL_S = 0.1
 LINE_BYTES_MAX = 1_048_576
 ALL_WITHIN_MINUTES = 80
@@ -53,7 +60,7 @@ class Part:
     @property
     def longest_minutes(self) -> float:
         """Until nothing of it is left, come what may: it is asked to end, and then killed."""
-        return self.limit_minutes + (self.end_grace_s + KILL_GRACE_S) / 60
+        return self.limit_minutes + (self.end_grace_s + KILL_GRACE_S + LEFT_BEHIND_GRACE_S + KILL_GRACE_S) / 60
 
 
 def _pytest(*words: str) -> tuple[str, ...]:
@@ -166,12 +173,12 @@ async def _lane(parts: Sequence[Part]) -> dict[str, Outcome]:
 
 
 async def _outcome(part: Part) -> Outcome:
-    begun = time.monotonic()
+    begun, mark = time.monotonic(), secrets.token_hex(8)
     print(f"{part.name}: {part.does} (at most {part.limit_minutes:g} min)", flush=True)
     process = await asyncio.create_subprocess_exec(
         *part.command,
         cwd=ROOT,
-        env={**part.settings, **os.environ},
+        env={**part.settings, **os.environ, PART_MARK: mark},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -188,7 +195,7 @@ async def _outcome(part: Part) -> Outcome:
     except TimeoutError:
         why = f"not done after {part.limit_minutes:g} min"
     finally:
-        await _end(process, part.end_grace_s)
+        await _end(process.pid, part.end_grace_s, mark)
     outcome: Outcome = "FAILED" if why else "passed" if skipped is None else "left out"
     minutes = (time.monotonic() - begun) / 60
     said = ", ".join(filter(None, (outcome, why or skipped)))
@@ -219,21 +226,35 @@ async def _line(output: asyncio.StreamReader) -> bytes:
         return f"(left out: a line of more than {LINE_BYTES_MAX} bytes)\n".encode()
 
 
-async def _end(process: asyncio.subprocess.Process, grace_s: float) -> None:
-    """Ends whatever still runs of the part, also what its first process has left behind: asked first, so that it stops
-    its servers, then killed."""
+async def _end(group: int, grace_s: float, mark: str) -> None:
+    """Ends whatever still runs of the part, then what it has left behind outside its group: asked first, so that it
+    stops its servers, then killed."""
+
+    def of_its_group(number: signal.Signals) -> None:
+        send_to_group(group, number)
+
+    def left_behind(number: signal.Signals) -> None:
+        for pid in marked(mark, PART_MARK):
+            send(pid, number)
+
+    await _end_all(of_its_group, lambda: _is_there(group), grace_s)
+    await _end_all(left_behind, lambda: bool(marked(mark, PART_MARK)), LEFT_BEHIND_GRACE_S)
+
+
+async def _end_all(tell: Callable[[signal.Signals], None], there: Callable[[], bool], grace_s: float) -> None:
     for asked, within_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, KILL_GRACE_S)):
-        if not _reaches(process.pid, asked):
+        if not there():
             return
+        tell(asked)
         ends = time.monotonic() + within_s
-        while _reaches(process.pid, 0) and time.monotonic() < ends:
+        while there() and time.monotonic() < ends:
             await asyncio.sleep(END_POLL_S)
 
 
-def _reaches(group: int, number: int) -> bool:
-    """Whether anybody of the group is there for this signal; 0 only asks."""
+def _is_there(group: int) -> bool:
+    """Whether anybody of the group is there."""
     try:
-        os.killpg(group, number)
+        os.killpg(group, 0)
     except ProcessLookupError:
         return False
     return True

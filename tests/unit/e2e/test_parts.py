@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +20,7 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"],
                          stderr=subprocess.DEVNULL)
 open({pid_file!r}, "w").write(str(child.pid))
 """
+IN_A_SESSION_OF_ITS_OWN = LEAVES_ONE_BEHIND.replace("stderr=", "start_new_session=True, stderr=")
 
 
 def part(code: str) -> runner.Part:
@@ -67,14 +70,43 @@ def runs(part: runner.Part, test: Path) -> bool:
     return str(test.relative_to(runner.ROOT)) in part.command
 
 
-async def test_what_a_part_leaves_behind_is_ended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("leaves", [LEAVES_ONE_BEHIND, IN_A_SESSION_OF_ITS_OWN], ids=["in its group", "outside of it"])
+async def test_what_a_part_leaves_behind_is_ended(tmp_path: Path, leaves: str) -> None:
     pid_file = tmp_path / "pid"
-    assert await runner._outcome(part(LEAVES_ONE_BEHIND.format(pid_file=str(pid_file)))) == "passed"
+    assert await runner._outcome(part(leaves.format(pid_file=str(pid_file)))) == "passed"
     pid = int(pid_file.read_text())
     deadline = time.monotonic() + 60
     while is_alive(pid):
         assert time.monotonic() < deadline, f"process {pid} has outlived its part"
         await asyncio.sleep(0.1)
+
+
+HOLDS_A_SERVER = """
+import pathlib, time, pytest
+@pytest.fixture
+def server():
+    yield pathlib.Path("started").touch()
+    pathlib.Path("stopped").touch()
+def test_one(server):
+    time.sleep(600)
+"""
+
+
+def test_tests_that_are_asked_to_end_stop_their_servers_first(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text(HOLDS_A_SERVER)
+    (tmp_path / "none.ini").write_text("[pytest]\n")
+    command = (*runner._pytest("test_one.py"), "-c", "none.ini", "-p", "tests.conftest", "-p", "no:cacheprovider")
+    asked = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(runner.ROOT)})
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "started").exists():
+            assert asked.poll() is None and time.monotonic() < deadline, "the test has not begun"
+            time.sleep(0.1)
+        asked.terminate()
+        asked.wait(60)
+    finally:
+        asked.kill()
+    assert (tmp_path / "stopped").exists()
 
 
 async def test_a_part_that_ignores_being_asked_is_killed() -> None:
