@@ -14,13 +14,13 @@ from pathlib import Path
 
 import msgspec
 
+from adapters.errors import EXIT_STOP_ON_PURPOSE
 from runner.linux_processes import send, send_to_group, start_ticks
 from runner.log_file import RotatedLog
 from runner.processes import Process
 from runner.readiness import Ask
 from runner.status import ProcessState, ProcessStatus
 
-EXIT_STOP_ON_PURPOSE = 78
 READ_BYTES = 65_536
 
 # A killed process may hang in the kernel, on a dead disk for instance; then it is left to the kernel.
@@ -104,7 +104,8 @@ class Child:
             self._change(state="restarting", pid=None, reason=reason, restarts=self.status.restarts + 1)
             self._say(f"{self.process.name} ended ({reason}); it is started again in {pause_s:g} s")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retired.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._retired.wait()
             pause_s = min(pause_s * 2, self._pace.longest_pause_s)
         self._change(state="stopped", pid=None, reason="")
 
@@ -119,7 +120,8 @@ class Child:
             if self._retired.is_set():
                 return False
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._retired.wait(), self._pace.ask_while_starting_s)
+                async with asyncio.timeout(self._pace.ask_while_starting_s):
+                    await self._retired.wait()
         # In this order, or whoever waits for the file to go could still read of the old stop.
         self._change(state="starting", reason="")
         self._resume_file.unlink(missing_ok=True)

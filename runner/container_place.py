@@ -30,10 +30,11 @@ def listen_address(process: Process) -> str:
 
 
 def addressed(process: Process, environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process with the address on which it listens, unless that is set."""
+    """The environment of a process with the address on which it listens, whatever was set: the container's probe, its
+    halted door and the other containers look there."""
     if process.port is None:
         return dict(environment)
-    return {process.host_setting: listen_address(process), **environment}
+    return {**environment, process.host_setting: listen_address(process)}
 
 
 class NodeClaim:
@@ -62,8 +63,9 @@ class NodeClaim:
 
 
 def with_node_folder(process: Process, environment: Mapping[str, str]) -> tuple[dict[str, str], NodeClaim | None]:
-    """For the node agent: with a folder of its own, which the claim keeps, unless one is set."""
-    if process.kind != "agent" or NODE_FOLDER_SETTING in environment:
+    """For the node agent: with a folder of its own, which the claim keeps, whatever was set: that would be the same for
+    all nodes."""
+    if process.kind != "agent":
         return dict(environment), None
     claim = NodeClaim(Path(environment["HYDRA_HOME"]) / "nodes")
     return {**environment, NODE_FOLDER_SETTING: str(claim.folder)}, claim

@@ -8,6 +8,7 @@ import sys
 
 from pydantic import ValidationError
 
+from adapters import open_files
 from runner.kafka import KafkaError, format_data, server_command
 from runner.settings import RunnerSettings
 
@@ -20,6 +21,7 @@ def main() -> int:
     except (KafkaError, ValidationError, OSError, subprocess.TimeoutExpired) as error:
         print(f"kafka: {error}", file=sys.stderr)
         return 1
+    open_files.raise_limit()
     # The same process id, so that signals and the supervisor's record meet the broker itself.
     command = server_command(node)
     os.execv(command[0], command)  # noqa: S606 - no shell is wanted

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,7 +34,9 @@ LOCK_TIMEOUT_S = 10.0
 has left open, and those of it that wait for the same lock do not get it one after the other. SQLite waits as long for
 its lock, BUSY_TIMEOUT_MS."""
 
+WAL_PAUSE_S = 0.02
 _LOCK_NOT_AVAILABLE = "55P03"
+_LOGIN_REFUSED = ("28000", "28P01")
 # The driver prepares a statement without asking for the server's word that it waits: that is not idle to the server,
 # which would leave it so for ever.
 _END_WHAT_STANDS_STILL = sa.text(
@@ -46,16 +49,19 @@ _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "p
 
 
 class Database:
-    """Transactions on one database. `url` is `sqlite:///<absolute path>` or `postgresql://user:password@host/name`.
+    """Transactions on one database. `url` is `sqlite:///<absolute path>` or `postgresql://user:password@host/name`,
+    or without the password where that is the text of `password_file`. `setting` names the URL in what is raised:
+    Misconfigured where the two cannot be used.
 
     On SQLite a transaction takes the write lock at its beginning (BEGIN IMMEDIATE), so that none fails half-way for
     what another wrote, and a commit is on the disk when it returns (WAL, synchronous FULL). On PostgreSQL it is READ
     COMMITTED: what is read to be changed must be read with `with_for_update()`, which SQLite leaves out.
     """
 
-    def __init__(self, url: str, *, setting: str = "the database's URL") -> None:
+    def __init__(self, url: str, *, setting: str = "the database's URL", password_file: Path | None = None) -> None:
         self._on_commit: list[Callable[[], None]] = []
-        self.engine = _engine(_parsed(url, setting))
+        parsed = _parsed(url, setting)
+        self.engine = _engine(parsed if password_file is None else _with_password(parsed, password_file, setting))
         self.dialect = self.engine.dialect.name
 
     def on_commit(self, callback: Callable[[], None]) -> None:
@@ -111,7 +117,10 @@ def _unavailable() -> Iterator[None]:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("the database closed the connection") from error
-        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        state = getattr(error.orig, "sqlstate", None)
+        if state in _LOGIN_REFUSED:
+            raise Unavailable("the database refuses the user or its password") from error
+        if state == _LOCK_NOT_AVAILABLE:
             raise _LockedOut("another transaction holds the database's lock for too long") from error
         raise
 
@@ -131,6 +140,23 @@ def _parsed(url: str, setting: str) -> URL:
     if driver is None or (driver.startswith("sqlite") and not parsed.database):
         raise Misconfigured(f"{setting} must begin with sqlite:///<path> or postgresql://, not {parsed.drivername}://")
     return parsed.set(drivername=driver)
+
+
+def _with_password(url: URL, file: Path, setting: str) -> URL:
+    named = f"{setting.removesuffix('URL')}PASSWORD_FILE"
+    if url.get_backend_name() == "sqlite":
+        raise Misconfigured(f"{named} is set, but {setting} names no server: SQLite has no password")
+    if url.password or "password" in url.query:
+        raise Misconfigured(f"{named} is set, but {setting} holds a password too: leave that out")
+    # Its mode is left to whoever makes it: what mounts secrets into containers has modes of its own.
+    try:
+        password = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise Misconfigured(f"{named}: {file} cannot be read ({reason})") from error
+    if not password:
+        raise Misconfigured(f"{named}: {file} is empty")
+    return url.set(password=password)
 
 
 def _engine(url: URL) -> AsyncEngine:
@@ -159,7 +185,7 @@ def _engine(url: URL) -> AsyncEngine:
     path = url.database
 
     async def connect() -> aiosqlite.Connection:
-        return await _SqliteConnection(lambda: sqlite3.connect(path, check_same_thread=False), iter_chunk_size=64)
+        return await _SqliteConnection(lambda: _opened(path), iter_chunk_size=64)
 
     engine = create_async_engine(
         url,
@@ -172,6 +198,23 @@ def _engine(url: URL) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def _opened(path: str) -> sqlite3.Connection:
+    """A connection in WAL mode; called in a thread of its own. Raises sqlite3.OperationalError."""
+    connection = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1_000)
+    ends = time.monotonic() + BUSY_TIMEOUT_MS / 1_000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            # A new database is turned to WAL once, and for that SQLite waits for nobody: two may begin at once.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                connection.close()
+                raise
+            time.sleep(WAL_PAUSE_S)
+        else:
+            return connection
 
 
 class _SqliteConnection(aiosqlite.Connection):
@@ -195,7 +238,6 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",
     ):

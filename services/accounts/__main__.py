@@ -32,7 +32,11 @@ async def serve(platform: PlatformSettings) -> None:
     settings, clock = AccountsSettings(), SystemClock()
     operator_token = secret_files.read(platform.secrets_dir, secret_files.OPERATOR_TOKEN)
     cluster_secret = secret_files.read(platform.secrets_dir, secret_files.CLUSTER_SECRET)
-    database = Database(settings.database(platform.home), setting="HYDRA_ACCOUNTS_DATABASE_URL")
+    database = Database(
+        settings.database(platform.home),
+        setting="HYDRA_ACCOUNTS_DATABASE_URL",
+        password_file=settings.database_password_file,
+    )
     producer = FencedProducer(platform.kafka_bootstrap, "hydra.accounts.outbox")
     relay = OutboxRelay(database, producer, clock)
     api_keys = ApiKeys(platform.kafka_bootstrap, operator_token)

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class AccountsSettings(BaseSettings):
     """`database_url` is `postgresql://...` or `sqlite:///<path>`; by default SQLite in the platform's own folder.
 
+    The password of a `postgresql://user@host/name` is in `database_password_file` rather than in the environment.
     `keys_max` bounds an account's keys that are not deleted. Times in seconds.
     """
 
@@ -19,6 +20,9 @@ class AccountsSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8001, ge=0, le=65_535)
     database_url: str | None = None
+    database_password_file: Path | None = Field(
+        default=None, description="a file with PostgreSQL's password alone; `database_url` then holds none"
+    )
     currency: str = Field(default="CNY", pattern=r"^[A-Z]{3}$")
     keys_max: int = Field(default=1_000, ge=1, le=100_000)
     republish_every_s: float = Field(default=3_600.0, ge=1, le=86_400)

@@ -22,7 +22,11 @@ async def _serve(platform: PlatformSettings) -> None:
     settings = LifecycleSettings()
     catalogue = load_catalogue(platform.config_dir)
     token = secret_files.read(platform.secrets_dir, secret_files.OPERATOR_TOKEN)
-    database = Database(settings.database(platform.home), setting="HYDRA_LIFECYCLE_DATABASE_URL")
+    database = Database(
+        settings.database(platform.home),
+        setting="HYDRA_LIFECYCLE_DATABASE_URL",
+        password_file=settings.database_password_file,
+    )
     try:
         api_keys = ApiKeys(platform.kafka_bootstrap, token)
         lifecycle = Lifecycle(

@@ -32,6 +32,9 @@ class LifecycleSettings(BaseSettings):
     database_url: str | None = Field(
         default=None, description="sqlite:///<path> or postgresql://...; where unset SQLite under HYDRA_HOME/lifecycle"
     )
+    database_password_file: Path | None = Field(
+        default=None, description="a file with PostgreSQL's password alone; `database_url` then holds none"
+    )
     gateway_url: str | None = Field(
         default=None, description="how customers reach the gateway; where unset its port on this machine"
     )

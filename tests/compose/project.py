@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -14,7 +15,9 @@ from typing import Any
 from tests.servers.platform import ROOT, wait_until
 from tests.servers.ports import free_port
 
-SETTINGS = "tests/compose/engines.env"
+SETTINGS = "tests/compose/services.env"
+NODE_SETTINGS = "tests/compose/engines.env"
+OPEN_FILES_WANTED = 65_536
 PROFILES = ("gpu", "observability")
 PUBLISHED = ("gateway", "accounts", "lifecycle", "billing")
 NODES = "/var/lib/hydra/nodes"
@@ -70,13 +73,16 @@ class Struck:
 
 
 class ComposeProject:
-    """docker-compose.yml as it is, on free ports, with the settings of the test's own file. Everything carries `name`,
+    """docker-compose.yml as it is, on free ports, with the settings of the test's own files. Everything carries `name`,
     and so does the image that it builds."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.image = f"{name}:test"
         self.ports = {service: free_port() for service in PUBLISHED}
+        _, here = resource.getrlimit(resource.RLIMIT_NOFILE)
+        # A Docker without the right to raise its limits has no more to give than this machine's other processes have.
+        self.open_files = OPEN_FILES_WANTED if here == resource.RLIM_INFINITY else min(OPEN_FILES_WANTED, here)
         # Not the settings of whoever works in this checkout.
         others = ("HYDRA_", "KAFKA_", "COMPOSE_")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(others)}
@@ -85,6 +91,8 @@ class ComposeProject:
         self.environment |= {
             "HYDRA_IMAGE": self.image,
             "HYDRA_SETTINGS_FILE": SETTINGS,
+            "HYDRA_NODE_SETTINGS_FILE": NODE_SETTINGS,
+            "HYDRA_OPEN_FILES": str(self.open_files),
             "COMPOSE_DISABLE_ENV_FILE": "1",
         }
 
@@ -162,10 +170,10 @@ class ComposeProject:
         """`hydra WORDS --json` in a container that has the operator's token, decoded."""
         return json.loads(self.compose("exec", "-T", "accounts", "hydra", *words, "--json"))
 
-    def status(self) -> tuple[bool, dict[str, Any]]:
+    def status(self, asked_in: str = "accounts") -> tuple[bool, dict[str, Any]]:
         """Whether `hydra status` ends with 0, and what it tells."""
         code = 'hydra status --json; echo "$?"'
-        told, _, ended = self.compose("exec", "-T", "accounts", "sh", "-c", code).rstrip().rpartition("\n")
+        told, _, ended = self.compose("exec", "-T", asked_in, "sh", "-c", code).rstrip().rpartition("\n")
         found: dict[str, Any] = json.loads(told)
         return ended == "0", found
 

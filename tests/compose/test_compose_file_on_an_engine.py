@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,8 +40,6 @@ LIST_ACCESS = "import os; print(*os.listdir('/var/lib/hydra/access'))"
 @pytest.fixture(scope="module")
 def project(request: pytest.FixtureRequest) -> Iterator[ComposeProject]:
     project = ComposeProject(f"hydra-compose-test-{os.getpid()}")
-    # Whoever ends this run at its limit of time gets everything taken down too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         project.start("--scale", f"node={NODES}")
         failed_before = request.session.testsfailed
@@ -110,6 +107,17 @@ def test_everything_runs_as_nobody_in_particular(project: ComposeProject) -> Non
     ]
 
 
+def test_only_nodes_do_not_get_the_settings_of_all_others(project: ComposeProject) -> None:
+    told = "OTEL_EXPORTER_OTLP_HEADERS=authorization=of-no-node"
+    for container in project.containers():
+        service = container["Config"]["Labels"]["com.docker.compose.service"]
+        if service in ANOTHERS_IMAGE:
+            continue
+        assert (told in container["Config"]["Env"]) is (service != "node"), service
+        limits = {limit["Name"]: (limit["Soft"], limit["Hard"]) for limit in container["HostConfig"]["Ulimits"]}
+        assert limits == {"nofile": (project.open_files, project.open_files)}, service
+
+
 def test_the_file_is_whole_with_every_profile(project: ComposeProject) -> None:
     profiles = [word for profile in PROFILES for word in ("--profile", profile)]
     plain, whole = (
@@ -131,6 +139,10 @@ def test_the_operator_is_told_what_is_ready_and_what_is_wrong(project: ComposePr
     assert ("reads ClickHouse as hydra" in billing) is owner_reads
     held = {name for name in project.python("billing", LIST_ACCESS).split() if name != "clickhouse.json"}
     assert held == ({secret_files.CLICKHOUSE_ADMIN_PASSWORD} if owner_reads else set())
+    in_order, told_there = project.status(asked_in="billing")
+    assert in_order and told_there["analyst"] == told["analyst"], told_there
+    of_its_own = ("run", "--rm", "--no-deps", "-T", "--entrypoint", "hydra", "accounts")
+    assert json.loads(project.compose(*of_its_own, "status", "--json"))["ready"]
     asked = project.compose("exec", "-T", "accounts", "hydra", "sql", "--format", "TSV", "SELECT 6 * 7")
     assert asked.strip() == "42", "the analysts' way in works on both"
     project.compose("stop", "live_spend")

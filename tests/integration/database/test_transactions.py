@@ -1,8 +1,11 @@
 import asyncio
 import secrets
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -59,6 +62,26 @@ async def test_migrations_of_two_processes_at_once_run_once(database_url: str) -
         assert await session.scalar(sa.text("SELECT count(*) FROM outbox_lease")) == 1
     for database in both:
         await database.close()
+
+
+async def test_a_new_database_that_another_begins_too_is_waited_for(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other:
+        other.execute("CREATE TABLE begun (at TEXT)")
+        other.execute("BEGIN")
+        other.execute("SELECT * FROM begun").fetchall()
+        database = Database(f"sqlite:///{tmp_path}/new.db")
+        asked = asyncio.create_task(_journal(database))
+        await asyncio.sleep(1)
+        assert not asked.done()
+        other.execute("ROLLBACK")
+        assert await asked == "wal"
+        await database.close()
+
+
+async def _journal(database: Database) -> str:
+    async with database.transaction() as session:
+        mode: str = (await session.execute(sa.text("PRAGMA journal_mode"))).scalar_one()
+        return mode
 
 
 async def test_a_database_of_a_later_release_is_refused(database: Database) -> None:

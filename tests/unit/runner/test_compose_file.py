@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic_settings import BaseSettings
 
 from adapters import secret_files
 from adapters.clickhouse.client import ADMIN, BILLING
+from adapters.settings import PlatformSettings
+from runner.container_place import NODE_FOLDER_SETTING
 from runner.container_secrets import BILLING_USER_SETTING, OWNERS_ONLY, READABLE, handed_to_readers
 from runner.kafka import KafkaNode, server_properties
 from runner.processes import PROCESSES, Process
+from services.accounts.settings import AccountsSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -25,6 +30,19 @@ CALLED_FROM_OUTSIDE = {"gateway", "control"}
 
 NOT_THE_TABLES = {"secrets", "node-gpu", "prometheus", "grafana"}
 PUBLIC_IMAGES = {"kafka", "clickhouse", "prometheus", "grafana"}
+MODELS_RUN_IN = {"node", "node-gpu"}
+HOME = Path("/var/lib/hydra")
+FILES_OF_THE_OPERATORS = {
+    "HYDRA_ACCOUNTS_DATABASE_PASSWORD_FILE",
+    "HYDRA_LIFECYCLE_DATABASE_PASSWORD_FILE",
+    "HYDRA_GATEWAY_TLS_CERTIFICATE",
+    "HYDRA_GATEWAY_TLS_KEY",
+    "HYDRA_LIFECYCLE_GATEWAY_TLS_CERTIFICATE",
+    "HYDRA_WORKER_SGLANG_PYTHON",
+    "HYDRA_WORKER_CPU_MODEL",
+}
+"""Read from where they lie; nothing that is to be kept is written there."""
+FOLDERS_OF_TESTS = {"HYDRA_CLOCK_OFFSETS", "HYDRA_WORKER_SIMULATED_LEDGERS"}
 NEEDS_BEYOND_THE_TABLE = {
     # Stopped before these, which serve it to its last request.
     "gateway": {"kafka": "service_started", "node": "service_started"},
@@ -134,11 +152,76 @@ def test_addresses_are_the_tables() -> None:
     told = FILE["x-process"]["environment"]
     urls = {name: f"http://{name}:{port}" for name, port in ports.items() if BY_NAME[name].probe == "http"}
     urls["worker"] = ",".join(f"http://{name}:{ports['worker']}" for name in ("node", "node-gpu"))
-    assert told == {
+    assert {name: text for name, text in told.items() if name not in folders_of_the_file()} == {
         "HYDRA_KAFKA_BOOTSTRAP": f"kafka:{ports['kafka']}",
         **{f"HYDRA_{name.upper()}_URL": url for name, url in urls.items()},
+        **{process.port_setting: process.port for process in PROCESSES if process.port is not None},
     }
     assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://kafka:{ports['kafka']}"
+
+
+def folders_of_the_file() -> dict[str, Path]:
+    """What the file says to every process of ours of where its files are."""
+    told = FILE["x-process"]["environment"]
+    return {name: Path(text) for name, text in told.items() if str(text).startswith("/")}
+
+
+def settings_that_name_files() -> set[str]:
+    """Of all our processes, by the names of their variables."""
+    classes: list[type[BaseSettings]] = [PlatformSettings]
+    for process in OURS:
+        if process.module.startswith(("services.", "streams.")):
+            module = importlib.import_module(f"{process.module}.settings")
+            prefix = f"HYDRA_{process.name.upper()}_"
+            classes += [one for one in vars(module).values() if prefix_of(one) == prefix]
+    return {
+        f"{prefix_of(one)}{name.upper()}"
+        for one in classes
+        for name, field in one.model_fields.items()
+        if Path in (field.annotation, *get_args(field.annotation))
+    }
+
+
+def prefix_of(found: object) -> str | None:
+    if not (isinstance(found, type) and issubclass(found, BaseSettings)):
+        return None
+    return found.model_config.get("env_prefix")
+
+
+def test_no_settings_file_moves_what_is_kept() -> None:
+    """What no volume covers is in memory, and gone with the container."""
+    folders = folders_of_the_file()
+    assert settings_that_name_files() >= set(folders)
+    moved = settings_that_name_files() - set(folders) - FILES_OF_THE_OPERATORS - FOLDERS_OF_TESTS
+    # Of several nodes each has another: its container's first process says which, whatever is set.
+    assert moved == {NODE_FOLDER_SETTING}
+    assert folders["HYDRA_HOME"] == HOME
+    in_image = dict(re.findall(r"(HYDRA_HOME|HYDRA_CONFIG_DIR)=(\S+)", (ROOT / "Dockerfile").read_text()))
+    assert {name: str(folders[name]) for name in in_image} == in_image
+    spools = folders["HYDRA_GATEWAY_SPOOL_ROOT"]
+    assert [one for one in SERVICES["gateway"]["volumes"] if spools.is_relative_to(one.split(":")[1])]
+
+
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - PUBLIC_IMAGES))
+def test_a_service_of_ours_is_told_what_no_settings_file_can_change(name: str) -> None:
+    """In Compose `environment` goes before `env_file`."""
+    assert FILE["x-process"]["environment"].items() <= SERVICES[name]["environment"].items()
+    assert SERVICES[name]["env_file"]
+
+
+def test_where_models_run_nothing_stands_of_the_settings_of_all_others() -> None:
+    """An engine can read its node's environment; the others' may hold the password of a database."""
+    files = {
+        name: [(one["path"], one["required"]) for one in of["env_file"]]
+        for name, of in SERVICES.items()
+        if "env_file" in of
+    }
+    for name in MODELS_RUN_IN:
+        assert files.pop(name) == [("${HYDRA_NODE_SETTINGS_FILE:-node.env}", False)]
+    assert set(files) == set(SERVICES) - PUBLIC_IMAGES - MODELS_RUN_IN
+    for found in files.values():
+        assert found == [("${HYDRA_SETTINGS_FILE:-hydra.env}", False)]
+    assert {"/hydra.env", "/node.env"} <= set((ROOT / ".gitignore").read_text().splitlines())
 
 
 def test_kafka_has_the_limits_of_the_local_node() -> None:
@@ -156,6 +239,8 @@ def test_a_service_is_bounded_and_has_no_rights_that_it_does_not_need(name: str)
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
     assert service.get("read_only") or name in PUBLIC_IMAGES
     assert "privileged" not in service and service.get("user") not in ("root", "0", "0:0")
+    # One number for soft and hard limit.
+    assert service.get("ulimits") == (None if name in PUBLIC_IMAGES else {"nofile": "${HYDRA_OPEN_FILES:-65536}"})
 
 
 def test_images_are_pinned_and_no_secret_stands_in_the_file() -> None:
@@ -163,7 +248,9 @@ def test_images_are_pinned_and_no_secret_stands_in_the_file() -> None:
         tag = re.search(r":(?!-)([\w.-]+)\}?$", service["image"])
         assert tag and tag[1] != "latest", name
         for variable in service.get("environment", {}):
-            assert not re.search(r"PASSWORD|SECRET|TOKEN", variable) or variable.endswith(("_FILE", "_URL")), variable
+            assert not re.search(r"PASSWORD|SECRET|TOKEN", variable) or variable.endswith(("_FILE", "_URL", "_PORT")), (
+                variable
+            )
 
 
 def secrets_named_by(process: Process) -> set[str]:
@@ -193,7 +280,7 @@ def test_a_service_sees_the_secrets_that_its_code_reads_and_no_other(process: Pr
 
 def test_where_models_run_is_the_clusters_secret_alone() -> None:
     assert handed_to_readers(BILLING)["node"] == (secret_files.CLUSTER_SECRET,)
-    for name in ("node", "node-gpu"):
+    for name in MODELS_RUN_IN:
         assert secrets_mounted_in(SERVICES[name]) == ["handed_node:/var/lib/hydra/secrets:ro"]
 
 
@@ -265,15 +352,56 @@ def test_simulated_nodes_can_be_left_out_where_real_engines_serve() -> None:
     assert "HYDRA_SIMULATED_NODES=0" in header
 
 
+def page(title: str) -> str:
+    """A section of docs/compose.md."""
+    section = (ROOT / "docs" / "compose.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    assert section, title
+    return section
+
+
+def test_the_page_lists_every_variable_of_the_file() -> None:
+    used = set(re.findall(r"\$\{(\w+)", TEXT))
+    used |= {name for of in SERVICES.values() for name, text in build_arguments(of).items() if text is None}
+    ports = re.findall(r"^\|[^|]*\|[^|]*\|([^|]*)\|$", page("What is published"), re.MULTILINE)
+    others = re.findall(r"^\|([^|]*)\|", page("Settings"), re.MULTILINE)
+    assert set(re.findall(r"`([A-Z_]+)`", "".join([*ports, *others]))) == used
+
+
+def build_arguments(service: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = service.get("build", {}).get("args", {})
+    return found
+
+
+def test_the_pages_file_for_a_databases_password_is_read_by_one_service() -> None:
+    found = re.search(r"```yaml\n(.*?)```", page("Databases of your own"), re.DOTALL)
+    assert found is not None
+    override = yaml.safe_load(found[1])
+    assert set(override["services"]) == {"accounts"}
+    accounts = override["services"]["accounts"]
+    setting = f"{prefix_of(AccountsSettings)}DATABASE_PASSWORD_FILE"
+    assert setting in settings_that_name_files()
+    assert accounts["environment"] == {setting: f"/run/secrets/{accounts['secrets'][0]}"}
+    assert set(override["secrets"]) == set(accounts["secrets"])
+
+
+def test_where_the_page_asks_for_status_is_all_that_the_command_needs() -> None:
+    """The operator's token, what the step `analyst` has found, and the addresses, which all have."""
+    asked_in = set(re.findall(r"docker compose exec (\w+) hydra status", (ROOT / "docs" / "compose.md").read_text()))
+    assert asked_in == {"accounts", "billing"}
+    assert secret_files.OPERATOR_TOKEN in handed_to_readers(BILLING)["billing"]
+    for name in asked_in:
+        assert "access:/var/lib/hydra/access:ro" in SERVICES[name]["volumes"]
+
+
 def test_the_page_names_every_volume_and_what_its_loss_means() -> None:
     """Under Back-up; what is handed to a reader is made again at each start."""
-    section = (ROOT / "docs" / "compose.md").read_text().partition("## Back-up and upgrade")[2].partition("\n## ")[0]
+    section = page("Back-up and upgrade")
     named = set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"^\|([^|]+)\|", section, re.MULTILINE))))
     assert named == {name for name in FILE["volumes"] if not name.startswith("handed_")}
 
 
 def test_the_page_says_who_can_read_which_file() -> None:
-    section = (ROOT / "docs" / "compose.md").read_text().partition("\n## Secrets")[2].partition("\n## ")[0]
+    section = page("Secrets")
     for reader in ("clickhouse", "grafana"):
         assert f"handed_{reader}:/run/handed:ro" in SERVICES[reader]["volumes"]
     assert (

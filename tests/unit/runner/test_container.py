@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from runner import container_place
+from runner.container_door import CALLERS_MAX
 from runner.container_place import NodeClaim, addressed, with_node_folder
 from runner.processes import PROCESSES
+from runner.readiness import Answer, Readiness
+from runner.settings import RunnerSettings
 from tests.servers.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -105,6 +110,79 @@ def test_after_a_stop_on_purpose_it_answers_in_the_processs_place(tmp_path: Path
         assert running.wait(WITHIN_S) == 78
 
 
+def asked_as_status_asks(port: int) -> Answer:
+    async def ask() -> Answer:
+        readiness = Readiness(RunnerSettings())
+        try:
+            return await readiness.ask_at(BY_NAME["gateway"], f"http://127.0.0.1:{port}")
+        finally:
+            await readiness.close()
+
+    return asyncio.run(ask())
+
+
+@contextmanager
+def dripping_caller(port: int) -> Iterator[threading.Thread]:
+    """One that never ends its request, and never lets as much time pass between two bytes as it has for all of them.
+    The thread ends when it is sent away."""
+    ended = threading.Event()
+
+    def drip() -> None:
+        try:
+            while not ended.wait(0.2):
+                caller.sendall(b"x")
+        except OSError:
+            return
+
+    with socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S) as caller:
+        caller.sendall(b"GET /health/ready HTTP/1.1\r\n")
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        try:
+            yield thread
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_a_caller_who_never_ends_its_request_holds_up_neither_another_nor_the_end(tmp_path: Path) -> None:
+    port = free_port()
+    with container(tmp_path, "raise SystemExit(78)", port) as running:
+        assert running.stderr is not None and "stopped on purpose" in running.stderr.readline()
+        with dripping_caller(port) as caller:
+            answer = asked_as_status_asks(port)
+            assert answer.halted and answer.reason.endswith("docker compose logs topics")
+            caller.join(WITHIN_S)
+            assert not caller.is_alive(), "it is sent away"
+        with dripping_caller(port):
+            assert asked_as_status_asks(port).halted
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(WITHIN_S) == 78
+            assert running.stderr.read() == ""
+
+
+def test_however_many_callers_say_nothing_the_next_one_is_answered(tmp_path: Path) -> None:
+    port = free_port()
+    with container(tmp_path, "raise SystemExit(78)", port) as running, ExitStack() as callers:
+        assert running.stderr is not None and "stopped on purpose" in running.stderr.readline()
+        for _ in range(CALLERS_MAX + 10):
+            callers.enter_context(socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S))
+        assert asked_as_status_asks(port).halted
+
+
+def test_a_request_without_an_end_is_not_kept(tmp_path: Path) -> None:
+    port = free_port()
+    with container(tmp_path, "raise SystemExit(78)", port) as running:
+        assert running.stderr is not None and "stopped on purpose" in running.stderr.readline()
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=WITHIN_S) as caller,
+            pytest.raises((ConnectionResetError, BrokenPipeError)),
+        ):
+            while True:
+                caller.sendall(b"x" * 65_536)
+        assert asked_as_status_asks(port).halted
+
+
 def test_a_stop_on_purpose_while_it_is_being_stopped_ends_it(tmp_path: Path) -> None:
     played = """
 import signal, sys, time
@@ -132,7 +210,9 @@ def test_processes_listen_everywhere_but_the_agent_where_others_find_its_engines
     monkeypatch.setattr(container_place, "own_address", lambda: "172.20.0.9")
     assert addressed(BY_NAME["gateway"], {})["HYDRA_GATEWAY_HOST"] == "0.0.0.0"
     assert addressed(BY_NAME["worker"], {})["HYDRA_WORKER_HOST"] == "172.20.0.9"
-    assert addressed(BY_NAME["worker"], {"HYDRA_WORKER_HOST": "10.0.0.1"}) == {"HYDRA_WORKER_HOST": "10.0.0.1"}
+    # Whatever was set: the probe, and those who ask for its status, look nowhere else.
+    assert addressed(BY_NAME["worker"], {"HYDRA_WORKER_HOST": "10.0.0.1"}) == {"HYDRA_WORKER_HOST": "172.20.0.9"}
+    assert addressed(BY_NAME["billing"], {"HYDRA_BILLING_HOST": "127.0.0.1"}) == {"HYDRA_BILLING_HOST": "0.0.0.0"}
     assert addressed(BY_NAME["topics"], {}) == {}
 
 
@@ -146,13 +226,13 @@ def test_a_node_takes_the_first_folder_that_no_container_has_claimed(tmp_path: P
         claim.release()
 
 
-def test_the_agent_is_told_its_folder_unless_one_is_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", [{}, {"HYDRA_WORKER_FOLDER": "/tmp/x"}], ids=["none set", "one set for all nodes"])
+def test_the_agent_is_told_its_folder(tmp_path: Path, given: dict[str, str]) -> None:
     (tmp_path / "nodes").mkdir()
-    told, claim = with_node_folder(BY_NAME["worker"], {"HYDRA_HOME": str(tmp_path)})
+    told, claim = with_node_folder(BY_NAME["worker"], {"HYDRA_HOME": str(tmp_path), **given})
     assert claim is not None and told["HYDRA_WORKER_FOLDER"] == str(tmp_path / "nodes" / "node-1")
     claim.release()
-    for process, environment in ((BY_NAME["worker"], {"HYDRA_WORKER_FOLDER": "/x"}), (BY_NAME["gateway"], {})):
-        assert with_node_folder(process, environment) == (environment, None)
+    assert with_node_folder(BY_NAME["gateway"], {"A": "b"}) == ({"A": "b"}, None)
 
 
 def test_the_probe_tells_ready_from_not_ready_and_from_halted(tmp_path: Path) -> None:
