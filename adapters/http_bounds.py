@@ -1,7 +1,9 @@
-"""uvicorn's HTTP protocol with the bounds that it lacks: the size of a head and of trailers, a client's time.
+"""uvicorn's HTTP protocol with the bounds that it lacks: the size of a head and of trailers, a client's time, and who
+gives way where connections are full.
 
 Without them one client holds a connection for ever by a head, a body or an answer that goes on byte by byte, and fills
-the memory by a header or a trailer that does not end.
+the memory by a header or a trailer that does not end. Many that only hold connections would shut everybody out,
+health and metrics too: uvicorn refuses requests where `limit_concurrency` connections are open.
 """
 
 from __future__ import annotations
@@ -40,9 +42,13 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._in_body = False
         self._framing_bytes = 0
+        self._waits_since = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._waits_since = self.loop.time()
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            self._make_room()
         self._reading = self.loop.call_later(self.read_timeout_s, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -70,6 +76,7 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._awaited = self._in_head = True
         self._head_bytes = 0
+        self._waits_since = self.loop.time()
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -91,6 +98,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._awaited = self._in_body = False
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        self._waits_since = self.loop.time()
+        super().on_response_complete()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._writing is None:
@@ -99,6 +110,20 @@ class BoundedHttp(HttpToolsProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_writing_timer()
+
+    def _make_room(self) -> None:
+        """Close the connection that has waited longest for a whole request; none, where all are being answered."""
+        waiting = [one for one in self.connections if isinstance(one, BoundedHttp) and one is not self and one._waits]
+        if waiting:
+            min(waiting, key=lambda one: one._waits_since).transport.abort()
+
+    @property
+    def _waits(self) -> bool:
+        """Whether no whole request is in it, and its client has taken all answers."""
+        if self.pipeline or self.transport.is_closing() or self.transport.get_write_buffer_size():
+            return False
+        in_body = self._in_body and not self.body_has_its_own_bound and not self.cycle.response_started
+        return in_body or self.cycle is None or self.cycle.response_complete
 
     def _too_slow(self) -> None:
         self._reading = None

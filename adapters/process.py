@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from adapters import open_files
 from adapters.clock import move_as_told
 from adapters.errors import EXIT_MISCONFIGURED, EXIT_STOP_ON_PURPOSE, Misconfigured, StopOnPurpose, Unavailable
 from adapters.kafka.stops import stopped
@@ -31,6 +32,7 @@ def run_process(
     try:
         platform = PlatformSettings()
         configure_logging(process, platform.log_level)
+        open_files.raise_limit()
         move_as_told(platform.clock_offsets, process)
         run(_awaited(serve, platform))
     except ValidationError as error:

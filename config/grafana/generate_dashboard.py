@@ -11,7 +11,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 TARGET = Path(__file__).parent / "dashboards" / "hydra.json"
+ALERTS = Path(__file__).parents[1] / "prometheus" / "alerts.yml"
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 COLUMNS = 24
 PER = "[$__rate_interval]"
@@ -49,16 +52,22 @@ def quantile(share: float, histogram: str, by: str = "") -> Query:
     return Query(f"histogram_quantile({share}, sum by ({labels}) (rate({histogram}_bucket{PER})))", shown)
 
 
+def share_of_errors() -> str:
+    """What HighErrorRate is about, of the whole platform: panel and alert cannot say different things."""
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    (expr,) = (rule["expr"] for group in groups for rule in group["rules"] if rule["alert"] == "HighErrorRate")
+    share = " ".join(expr.split()).rpartition(" > ")[0].replace("sum by (job, instance) ", "sum").replace("[5m]", PER)
+    failed, _, all_requests = share.partition(" / ")
+    return f"({failed} or vector(0)) / {all_requests}"
+
+
 TRAFFIC = (
     Panel("Requests", "Dispatched requests by how they ended", "reqps",
           (Query(rate("hydra_gateway_requests_total", "outcome"), "{{outcome}}"),)),
     Panel("Refusals", "Requests refused before an engine saw them, by the code that the client got", "reqps",
           (Query(rate("hydra_gateway_refusals_total", "code"), "{{code}}"),)),
     Panel("Errors of the platform", "Share of requests that failed for reasons of ours", "percentunit",
-          (Query(f'(sum(rate(hydra_gateway_requests_total{{outcome=~"engine_lost|upstream_timeout"}}{PER})'
-                 f' or rate(hydra_gateway_refusals_total{{code=~"no_instance_available|overloaded|spool_full|'
-                 f'state_too_old"}}{PER})) or vector(0)) / sum(rate(hydra_gateway_requests_total{PER})'
-                 f" or rate(hydra_gateway_refusals_total{PER}))", "errors"),)),
+          (Query(share_of_errors(), "errors"),)),
     Panel("Time to first token", "From a stream's head to its first byte", "s",
           (quantile(0.5, "hydra_gateway_first_token_seconds"), quantile(0.99, "hydra_gateway_first_token_seconds"))),
     Panel("Request time", "From head to last byte", "s",
@@ -68,10 +77,12 @@ TRAFFIC = (
     Panel("In flight", "Dispatched requests that run, and open connections", "short",
           (Query("sum(hydra_gateway_in_flight)", "requests"), Query("sum(hydra_gateway_connections)", "connections")),
           width=12),
-    Panel("Tried again or lost", "Retries, engines that could not be connected to, requests lost with a gateway", "ops",
+    Panel("Tried again or lost", "Retries, engines that could not be connected to, requests lost with a gateway, "
+          "connections without a request that gave way to others", "ops",
           (Query(f"sum(rate(hydra_gateway_retries_total{PER}))", "retries"),
            Query(f"sum(rate(hydra_gateway_connect_failures_total{PER}))", "connect failures"),
-           Query(f"sum(rate(hydra_gateway_usage_lost_total{PER}))", "lost")), width=12),
+           Query(f"sum(rate(hydra_gateway_usage_lost_total{PER}))", "lost"),
+           Query(f"sum(rate(hydra_gateway_connections_given_way_total{PER}))", "connections given way")), width=12),
 )  # fmt: skip
 
 MONEY = (

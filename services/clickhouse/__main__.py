@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from adapters import secret_files
+from adapters import open_files, secret_files
 from adapters.clickhouse.reader_limits import AnalystSettings, ReaderLimits
 from adapters.errors import EXIT_MISCONFIGURED, Misconfigured
 from adapters.http_bounds import bounded_http
@@ -117,6 +117,7 @@ def _listen(settings: ClickHouseSettings) -> socket.socket:
 def main() -> int:
     platform = PlatformSettings()
     configure_logging("clickhouse", platform.log_level)
+    open_files.raise_limit()
     try:
         asyncio.run(serve(platform, ClickHouseSettings(), AnalystSettings().limits()))
     except Misconfigured as error:

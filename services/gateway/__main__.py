@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from adapters import secret_files
+from adapters import open_files, secret_files
 from adapters.errors import Misconfigured, Unavailable
 from adapters.kafka.producer import EventProducer
 from adapters.process import run_process
@@ -25,6 +25,7 @@ from adapters.tracing import traces_of
 from services.gateway import spool_files
 from services.gateway.admission import Admission
 from services.gateway.adoption import Adoption
+from services.gateway.open_files import within_limit
 from services.gateway.publisher import Publisher
 from services.gateway.routing import Routes
 from services.gateway.server import Gateway
@@ -43,8 +44,9 @@ FOLDER_POLL_S = 0.1
 
 
 async def serve(platform: PlatformSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises Misconfigured where the name or the port is taken."""
-    settings = GatewaySettings()
+    """Serve until SIGTERM or SIGINT, then drain. Raises Misconfigured where the name or the port is taken, or
+    hardly a file may be opened."""
+    settings = within_limit(GatewaySettings(), open_files.limit())
     gateway_id = settings.id or f"g-{secrets.token_hex(6)}"
     root = settings.spool_root or platform.home / "gateway" / "spools"
     folder = root / gateway_id

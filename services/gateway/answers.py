@@ -6,6 +6,8 @@ from http import HTTPStatus
 
 import msgspec
 
+from domain.ids import with_keys_masked
+
 CODES: dict[int, str] = {
     400: "invalid_request",
     405: "method_not_allowed",
@@ -33,7 +35,8 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        # A model's name is said back, and what a client takes for one may be its key.
+        self.message = with_keys_masked(message)
         self.code = code or CODES.get(status, "error")
         self.type = type
         self.param = param

@@ -79,10 +79,14 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
-        if reader.between and not self._ending:
+        begins = reader.between and not self._ending
+        if begins:
             self._set_deadline(self.gateway.settings.request_read_timeout_s)
         reader.feed(data)
         self._pump()
+        if begins and not self.busy and not self.closed and not reader.between:
+            # A request that has begun and is not whole: it has a turn of its own.
+            self.gateway.connection_waits(self)
 
     def eof_received(self) -> bool:
         # A half-closed connection is a client that has gone: nothing tells the two apart, and a generation for
@@ -155,6 +159,7 @@ class ClientConnection(asyncio.Protocol):
                 request = self._queue.popleft()
                 self._queued_bytes -= len(request.body)
                 self.busy = True
+                self.gateway.connection_works(self)
                 self.gateway.handle(self, request)
             if not self.busy and not self._queue:
                 self._resume_reading()
@@ -183,6 +188,7 @@ class ClientConnection(asyncio.Protocol):
         self.gateway.body_released(len(request.body))
         if self.closed or self.transport is None:
             return
+        self.gateway.connection_waits(self)
         settings = self.gateway.settings
         self._set_deadline(settings.idle_timeout_s if self._reader.between else settings.request_read_timeout_s)
         if not keep_alive or not request.keep_alive or (self._reader.discarding and not self._queue):
@@ -217,6 +223,14 @@ class ClientConnection(asyncio.Protocol):
         """For a drain: an idle connection is closed now, a busy one after its answer."""
         if not self.busy and not self._queue and self.transport is not None and self._reader.between:
             self.transport.close()
+
+    def gives_way(self) -> bool:
+        """Close it at once for another, unless a whole request or the rest of an answer is in it; whether it was."""
+        transport = self.transport
+        if transport is None or self._queue or transport.get_write_buffer_size():
+            return False
+        transport.abort()
+        return True
 
     def break_off(self) -> None:
         """For a drain that is over: the request that is still being answered ends now, and tells its client."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from adapters import open_files
 from adapters.clock import wall_now
 from schemas.usage import Attempt, UsageOutcome
 from services.gateway.abort import abort_until_done
@@ -28,6 +29,8 @@ class Dispatching(AnswerReader, Protocol):
 
     def not_connected(self) -> None: ...
 
+    def out_of_files(self) -> None: ...
+
 
 class _Nobody:
     """Who waits once the request has ended. No reference leads back to it then, so that it is freed at once."""
@@ -43,6 +46,8 @@ class _Nobody:
     def upstream_lost(self) -> None: ...
 
     def not_connected(self) -> None: ...
+
+    def out_of_files(self) -> None: ...
 
 
 _NOBODY = _Nobody()
@@ -93,15 +98,27 @@ class Dispatch:
     async def _connect(self, instance: Instance) -> None:
         try:
             upstream = await self._gateway.pool.connect(instance)
-        except (OSError, TimeoutError):
-            self._gateway.metrics.connect_failures += 1
-            if not self._reader.finished:
-                self._reader.not_connected()
+        except OSError as error:  # TimeoutError too
+            self._not_connected(error)
             return
         if self._reader.finished:
             self._gateway.pool.give_back(upstream)
         else:
             self._send(upstream)
+
+    def _not_connected(self, error: OSError) -> None:
+        gateway, reader = self._gateway, self._reader
+        ours = open_files.ran_out(error)
+        if ours:
+            gateway.pool.close_idle(gateway.routes.instances)
+        else:
+            gateway.metrics.connect_failures += 1
+        if reader.finished:
+            return
+        if ours:
+            reader.out_of_files()
+        else:
+            reader.not_connected()
 
     def _send(self, upstream: UpstreamConnection) -> None:
         self.upstream = upstream

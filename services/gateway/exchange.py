@@ -191,6 +191,12 @@ class Exchange:
         else:
             self._fail(answers.no_instance(), "engine_lost")
 
+    def out_of_files(self) -> None:
+        """No connection could be opened for want of files: our own failure, which says nothing of the engine."""
+        refusal = answers.overloaded("out_of_files")
+        self._gateway.metrics.refused(self._meter.endpoint, refusal)
+        self._fail(refusal, "refused")
+
     def _begin_again(self) -> None:
         self._gathered.drop()
         self._time.begun(self._gateway.loop.time())
@@ -286,7 +292,8 @@ class Exchange:
         gateway.orphans.discard(self)
         gateway.exchange_ended()
         ended = self._meter.end()
-        gateway.metrics.finished(self._meter, outcome, status, usage, ended)
+        if outcome != "refused":
+            gateway.metrics.finished(self._meter, outcome, status, usage, ended)
         event = self._meter.event(outcome, status, ended, usage, error_code)
         gateway.spool.append_end(
             self._meter.request_id, self._meter.caller.account, event, lambda: self._release(answer)

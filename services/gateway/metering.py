@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from adapters.clock import wall_lead, wall_now
 from adapters.clock_drift import DOUBT_S, DRIFT
+from domain.ids import with_keys_masked
 from schemas.usage import Attempt, Endpoint, TokensUsed, UsageOutcome
 from services.gateway.models import Caller, Instance, Request, Service
 from services.gateway.spool_files import Intent, usage_event
@@ -50,7 +51,10 @@ class Meter:
         self._began = request.began
         self.time_doubtful = False
         raw_id = request.client_request_id
-        self.client_request_id = raw_id.decode("ascii", errors="replace") if raw_id is not None else None
+        # Usage is kept for ever, and what a client takes for an id may be its key.
+        self.client_request_id = (
+            with_keys_masked(raw_id.decode("ascii", errors="replace")) if raw_id is not None else None
+        )
         self.streamed = False
         self.service: Service | None = None
         self.instance: Instance | None = None
@@ -61,13 +65,14 @@ class Meter:
         """When the request ends, which is now.
 
         Where the wall clock went wrong meanwhile its end is as long after its beginning as the monotonic clock says.
+        Where it was set right meanwhile it is now, and it is `received` that is wrong.
         """
         now = wall_now()
-        if -DOUBT_S < wall_lead() - DRIFT.right_lead < DOUBT_S:
-            return now
-        self.time_doubtful = True
         took = timedelta(seconds=time.monotonic() - self._began)
-        return self.received + took if abs(now - self.received - took) > _DOUBT else now
+        jumped = abs(now - self.received - took) > _DOUBT
+        is_right = _clock_is_right()
+        self.time_doubtful = jumped or not is_right
+        return self.received + took if jumped and not is_right else now
 
     def intent(self) -> Intent:
         """What an adopter needs, should this gateway die."""
@@ -89,6 +94,7 @@ class Meter:
             self.instance.epoch,
             self.client_request_id,
             self.gateway,
+            not _clock_is_right(),
         )
 
     def tell_failure(self, outcome: UsageOutcome, status: int, code: str) -> None:
@@ -143,3 +149,7 @@ class Meter:
                 time_doubtful=self.time_doubtful,
             )
         )
+
+
+def _clock_is_right() -> bool:
+    return -DOUBT_S < wall_lead() - DRIFT.right_lead < DOUBT_S

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
+NOT_READ = "none"
+"""The endpoint of a refusal that was given before any request was read."""
+
+
 class _Times:
     def __init__(self) -> None:
         self.counts = [0] * (len(_BUCKETS_S) + 1)
@@ -56,6 +60,7 @@ class Metrics:
         self._durations = _Times()
         self._first_tokens = _Times()
         self.connect_failures = 0
+        self.connections_given_way = 0
         self.retries = 0
         self.spool_full = 0
         self.published = 0
@@ -70,9 +75,9 @@ class Metrics:
 
     def finished(self, meter: Meter, outcome: UsageOutcome, status: int, usage: Usage | None, ended: datetime) -> None:
         self._finished[meter.endpoint, outcome, status] += 1
-        self._durations.add((ended - meter.received).total_seconds())
+        # Below 0 where the wall clock was set back in between.
+        self._durations.add(max(0.0, (ended - meter.received).total_seconds()))
         if meter.first_token is not None:
-            # Below 0 where the wall clock was set back in between.
             self._first_tokens.add(max(0.0, (meter.first_token - meter.received).total_seconds()))
         if meter.time_doubtful:
             self.time_doubtful += 1
@@ -135,6 +140,11 @@ class Metrics:
     def _plain_counters(self, gateway: Gateway) -> Iterator[Metric]:
         for name, text, value in (
             ("connect_failures", "Connections to an engine that could not be made", self.connect_failures),
+            (
+                "connections_given_way",
+                "Connections without a whole request that were closed because another came and there was no more room",
+                self.connections_given_way,
+            ),
             ("retries", "Requests tried again on another instance", self.retries),
             ("spool_full", "Requests refused because the spool had no room", self.spool_full),
             ("spool_write_failures", "Writes to the spool that failed or fell short", gateway.spool.write_failures),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from contextlib import suppress
+from itertools import islice
 from typing import Literal, Protocol
 
 from adapters.clock_drift import DRIFT
@@ -14,8 +15,9 @@ from services.gateway import answers, inference, local_routes
 from services.gateway.admission import Admission, Hosts
 from services.gateway.client_connection import ClientConnection
 from services.gateway.exchange import Exchange
-from services.gateway.metrics import Metrics
+from services.gateway.metrics import NOT_READ, Metrics
 from services.gateway.models import Caller, Request
+from services.gateway.open_files import backlog
 from services.gateway.routing import Routes
 from services.gateway.settings import GatewaySettings
 from services.gateway.spool import Spool
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 SWEEP_S = 0.5
 TLS_HANDSHAKE_S = 10.0
+ROOM_TRIES = 16
 FLUSH_STEPS, FLUSH_STEP_S = 100, 0.02
 Readiness = Literal["ok", "degraded", "starting", "draining", "stale", "spool"]
 
@@ -81,6 +84,8 @@ class Gateway:
         self.draining = False
         self._idle = asyncio.Event()
         self._state = state
+        # Those without a whole request, the one that has waited longest first.
+        self._waiting: dict[ClientConnection, None] = {}
         self._body_bytes = 0
         self._answer_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,7 +103,7 @@ class Gateway:
             ssl=context,
             ssl_handshake_timeout=TLS_HANDSHAKE_S if context is not None else None,
             reuse_port=self.settings.reuse_port or None,
-            backlog=1024,
+            backlog=backlog(self.settings.connections_max),
         )
         port: int = self._server.sockets[0].getsockname()[1]
         return port
@@ -157,7 +162,8 @@ class Gateway:
         self._idle.clear()
         if self.in_flight:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), limit_s)
+                async with asyncio.timeout(limit_s):
+                    await self._idle.wait()
 
     def exchange_ended(self) -> None:
         """One of `in_flight` has ended."""
@@ -210,15 +216,38 @@ class Gateway:
     # -- bounds ------------------------------------------------------------------------------------------------------
 
     def connection_opened(self, connection: ClientConnection) -> None:
-        if len(self.connections) >= self.settings.connections_max:
-            connection.write(answers.refusal_answer(answers.overloaded("too_many_connections"), keep_alive=False))
+        if len(self.connections) >= self.settings.connections_max and not self._room_made():
+            refusal = answers.overloaded("too_many_connections")
+            self.metrics.refused(NOT_READ, refusal)
+            connection.write(answers.refusal_answer(refusal, keep_alive=False))
             if connection.transport is not None:
                 connection.transport.close()
             return
         self.connections.add(connection)
+        self.connection_waits(connection)
+
+    def connection_waits(self, connection: ClientConnection) -> None:
+        """It has no whole request, from now on: the last to give way to another."""
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = None
+
+    def connection_works(self, connection: ClientConnection) -> None:
+        """A request of it is being answered."""
+        self._waiting.pop(connection, None)
 
     def connection_closed(self, connection: ClientConnection) -> None:
         self.connections.discard(connection)
+        self._waiting.pop(connection, None)
+
+    def _room_made(self) -> bool:
+        """Close the connection that has waited longest, so that those who only hold one keep nobody out."""
+        for connection in list(islice(self._waiting, ROOM_TRIES)):
+            if connection.gives_way():
+                self.connection_closed(connection)
+                self.metrics.connections_given_way += 1
+                return True
+            self.connection_waits(connection)  # it still takes an answer: its turn comes again
+        return False
 
     def body_held(self, size: int) -> bool:
         """Count bytes of a request's body; False where no more may be held."""

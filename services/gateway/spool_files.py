@@ -54,6 +54,7 @@ class Intent(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     client_request_id: str | None
     gateway: str
+    time_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,7 @@ def lost_usage(intent: Intent) -> TokensUsed:
         epoch=intent.epoch,
         client_request_id=intent.client_request_id,
         gateway=intent.gateway,
+        time_doubtful=intent.time_doubtful,
     )
 
 

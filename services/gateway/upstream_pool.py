@@ -57,8 +57,12 @@ class UpstreamPool:
     def withdraw(self, instance: Instance) -> None:
         """The instance takes no new request: close what is idle; running exchanges keep theirs to the end."""
         instance.withdrawn = True
-        while instance.idle:
-            instance.idle.pop().close()
+        self.close_idle([instance])
+
+    def close_idle(self, instances: list[Instance]) -> None:
+        for instance in instances:
+            while instance.idle:
+                instance.idle.pop().close()
 
     def sweep(self, instances: list[Instance]) -> None:
         """Close what has been idle too long (an engine closes its own side after a while; be there first)."""

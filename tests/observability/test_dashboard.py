@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import runpy
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator  # type: ignore[import-untyped]
 
+from tests.observability.observed_platform import expressions
 from tests.servers.npm import node, npm_ci
 
 LOCK = Path("requirements/grafana")
@@ -61,6 +63,15 @@ def test_it_is_what_its_source_says(project_root: Path) -> None:
     source = runpy.run_path(str(project_root / "config" / "grafana" / "generate_dashboard.py"))
     written = json.dumps(source["dashboard"](), indent=2) + "\n"
     assert (project_root / DASHBOARD).read_text() == written, "run: python config/grafana/generate_dashboard.py"
+
+
+def test_the_panel_of_errors_counts_what_the_alert_counts(dashboard: dict[str, Any]) -> None:
+    def counted(expr: str) -> list[str]:
+        return re.findall(r"hydra_\w+(?:{[^}]*})?", expr)
+
+    (panel,) = (panel for panel in dashboard["panels"] if panel["title"] == "Errors of the platform")
+    (target,) = panel["targets"]
+    assert counted(target["expr"]) == counted(expressions()["HighErrorRate"]) != []
 
 
 def test_it_is_a_dashboard_by_grafanas_types(schema: Draft7Validator, dashboard: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from schemas.topics import ACCOUNTS, HEARTBEATS, PRICES, USAGE
 from tests.builders.billing_events import usage, usage_event
 from tests.observability import metrics_page
 from tests.observability.observed_platform import SERVING, Observed, expressions, observed_platform
+from tests.servers.otlp_receiver import running_otlp_receiver
 from tests.servers.platform import wait_until
 from tests.servers.prometheus import PrometheusPackage
 
@@ -31,7 +32,12 @@ NOT_BOUNDED = re.compile(r"\b(?:[ukis]-[0-9a-f]{12}|cmp-|req-|sk-|op-)")
 
 @pytest.fixture(scope="module")
 def observed(prometheus: PrometheusPackage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
-    with observed_platform(prometheus, tmp_path_factory.mktemp("observed")) as observed:
+    folder = tmp_path_factory.mktemp("observed")
+    # With a receiver of traces, because what counts them is not shown without.
+    with (
+        running_otlp_receiver() as receiver,
+        observed_platform(prometheus, folder, HYDRA_TRACES_ENDPOINT=receiver.url) as observed,
+    ):
         yield observed
 
 

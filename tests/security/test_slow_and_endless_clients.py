@@ -9,13 +9,16 @@ import pytest
 import uvicorn
 from uvicorn._types import ASGIApplication
 
+from adapters import health, http_service, open_files
 from adapters.health import HealthServer
 from adapters.http_bounds import BoundedHttp, bounded_http
+from services.clickhouse.settings import ClickHouseSettings
 from tests.security.conftest import Control
 from tests.servers.clickhouse import ClickHouseProcess
 
 WITHIN_S = 120
-SLOW = 150
+MORE_THAN_FULL = 40
+KEPT = 50
 CHUNKED = b" / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 LIVE_CHUNKED = b"GET" + CHUNKED.replace(b"/", b"/health/live", 1)
 MORE = b"a" * 65_536
@@ -53,9 +56,19 @@ async def served(
 
 
 @asynccontextmanager
-async def serving(app: ASGIApplication, protocol: type[BoundedHttp]) -> AsyncIterator[tuple[int, uvicorn.Server]]:
+async def serving(
+    app: ASGIApplication, protocol: type[BoundedHttp], connections_max: int | None = None
+) -> AsyncIterator[tuple[int, uvicorn.Server]]:
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, lifespan="off", log_config=None, http=protocol, timeout_graceful_shutdown=1)
+        uvicorn.Config(
+            app,
+            port=0,
+            lifespan="off",
+            log_config=None,
+            http=protocol,
+            limit_concurrency=connections_max,
+            timeout_graceful_shutdown=1,
+        )
     )
     running = asyncio.create_task(server.serve())
     while not server.started:
@@ -213,27 +226,76 @@ async def test_no_application_sees_a_trailer_as_a_header() -> None:
 async def test_many_slow_clients_keep_nobody_out_and_are_closed(
     control: Control, clickhouse_server: ClickHouseProcess
 ) -> None:
-    """At the real processes, with the times that they are shipped with."""
-    ports = {name: int(one.url.rsplit(":", 1)[1]) for name, one in control.services.items()}
-    ports["clickhouse"] = clickhouse_server.port
-    held = {
-        name: [await asyncio.open_connection("127.0.0.1", port) for _ in range(SLOW)] for name, port in ports.items()
+    """At the real processes, and the server of streams and agent, with the bounds that they are shipped with: more than
+    fill one after the other, of which some are kept until they are closed for being slow. The gateway's bound is tried
+    in tests/unit/gateway/test_open_files.py and tests/integration/gateway/test_open_files.py."""
+    open_files.raise_limit()  # the clients are in this process
+    streams_and_agent = HealthServer("127.0.0.1", 0, lambda: (True, ""))
+    await streams_and_agent.start()
+    full = {int(one.url.rsplit(":", 1)[1]): http_service.CONNECTIONS_MAX for one in control.services.values()}
+    full |= {
+        clickhouse_server.port: ClickHouseSettings().connections_max,
+        streams_and_agent.port: health.CONNECTIONS_MAX,
     }
-    beginnings = (
-        b"",
-        b"GET /health/live HTTP/1.1\r\nX: ",
-        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
-    )
-    for name, connections in held.items():
+    kept: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    for port, connections_max in full.items():
         # ClickHouse refuses a stranger before the body: what is left then is an idle connection.
-        kinds = beginnings[:2] if name == "clickhouse" else beginnings
-        for number, (_, writer) in enumerate(connections):
-            writer.write(kinds[number % len(kinds)])
-    async with httpx.AsyncClient(timeout=60) as client:
-        for name, port in ports.items():
-            answer = await client.get(f"http://127.0.0.1:{port}/health/live")
-            assert answer.status_code == 200, name
-    await asyncio.gather(*(until_closed(reader, writer) for all_ in held.values() for reader, writer in all_))
+        if port != clickhouse_server.port:
+            kept += await slow_connections(port, KEPT, BEGINNINGS[2:])
+        # These stay: a body is answered before its end, and then its connection may be closed soon.
+        held = await slow_connections(port, connections_max + MORE_THAN_FULL, BEGINNINGS[:2])
+        async with httpx.AsyncClient(timeout=60) as client:
+            for path in ("/health/live", "/metrics"):
+                answer = await client.get(f"http://127.0.0.1:{port}{path}")
+                assert answer.status_code == 200, (path, full[port])
+        kept += held[-KEPT:]
+        for _, writer in held[:-KEPT]:
+            writer.close()
+    await asyncio.gather(*(until_closed(reader, writer) for reader, writer in kept))
+    await streams_and_agent.stop()
+
+
+BEGINNINGS = (
+    b"",
+    b"GET /health/live HTTP/1.1\r\nX: ",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+)
+
+
+async def slow_connections(
+    port: int, count: int, kinds: tuple[bytes, ...]
+) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """So many that have begun in these ways and go no further."""
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(count)]
+    for number, (_, writer) in enumerate(held):
+        writer.write(kinds[number % len(kinds)])
+    return held
+
+
+async def test_requests_that_run_give_way_to_nobody_and_bodies_that_do_not_come_do() -> None:
+    release = asyncio.Event()
+
+    async def app(scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        while (message := await receive()).get("more_body"):
+            pass
+        if message["type"] == "http.disconnect":
+            return
+        if scope["path"] == "/slow":
+            await release.wait()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app, bounded_http(read_timeout_s=WITHIN_S), connections_max=5) as (port, _):
+        running = await slow_connections(port, 3, (WHOLE.replace(b"/", b"/slow", 1),))
+        held = await slow_connections(port, 9, BEGINNINGS)
+        said = await said_until_closed(port, LAST)
+        assert said.startswith(b"HTTP/1.1 204 ")
+        release.set()
+        for reader, writer in running:
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 204 ")
+            writer.close()
+        for _, writer in held:
+            writer.close()
 
 
 async def until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

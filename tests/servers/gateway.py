@@ -124,6 +124,7 @@ class GatewayPlatform:
     port: int = field(default_factory=free_port)
     settings: dict[str, str] = field(default_factory=dict)
     scheme: str = "http"
+    started_by: tuple[str, ...] = ()
     processes: list[Process] = field(default_factory=list)
     gateway: Process | None = None
 
@@ -161,7 +162,7 @@ class GatewayPlatform:
         }
         environment |= {f"HYDRA_GATEWAY_{name.upper()}": value for name, value in (self.settings | settings).items()}
         process = Process(
-            [sys.executable, "-m", "services.gateway"],
+            [*self.started_by, sys.executable, "-m", "services.gateway"],
             f"http://127.0.0.1:{self.port}/health/ready",
             self.home / "gateway.log",
             environment,

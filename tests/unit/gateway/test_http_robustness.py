@@ -287,16 +287,6 @@ async def test_idle_connections_are_closed(tmp_path: Path) -> None:
         writer.close()
 
 
-async def test_connections_are_bounded(tmp_path: Path) -> None:
-    async with gateway_in_process(tmp_path, connections_max=2) as made:
-        held = [await made.connect() for _ in range(2)]
-        await asyncio.sleep(0.05)
-        reader, writer = await made.connect()
-        assert (await read_answer(reader)).status == 503
-        for _, each in [*held, (reader, writer)]:
-            each.close()
-
-
 @pytest.mark.parametrize("lines", ["Content-Length: 100000\r\n", "Transfer-Encoding: chunked\r\n"])
 async def test_a_strangers_large_body_is_not_taken_in(made: InProcess, lines: str) -> None:
     reader, writer = await made.connect()
