@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from adapters.api_keys import NotAuthenticated
 from adapters.errors import HydraError, Unavailable
+from domain.ids import with_keys_masked
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ def error_answer(
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
     """The envelope as a response."""
-    body = ErrorAnswer(error=ErrorBody(code=code, message=message, field=field, what_to_do=what_to_do))
+    # A sentence may name what was asked for, and that may be a key: whoever keeps errors must not keep keys by it.
+    told = with_keys_masked(message)
+    body = ErrorAnswer(error=ErrorBody(code=code, message=told, field=field, what_to_do=what_to_do))
     return JSONResponse(body.model_dump(exclude_none=True), status_code=status, headers=headers)
 
 

@@ -16,6 +16,7 @@ from adapters.api_keys import Principal
 from adapters.database.engine import Database
 from adapters.database.idempotency import IdempotencyKeys, KeyReused, StoredAnswer
 from adapters.http_errors import ApiError
+from domain.ids import with_keys_masked
 
 IdempotencyKey = Annotated[
     str | None,
@@ -45,6 +46,13 @@ async def answered_once(
     With a key that has been answered before, `act` is not run. What is stored is the body as `act` made it; `shown`
     turns it into what the caller sees each time, so that a secret is never stored.
     """
+    if key is not None and with_keys_masked(key) != key:
+        raise ApiError(
+            400,
+            "invalid_idempotency_key",
+            "What stands in Idempotency-Key looks like an API key, and would be stored.",
+            what_to_do="Send an id of your own, such as a UUID.",
+        )
     async with database.transaction() as session:
         stored = None
         scope = "operator" if caller.operator else caller.account

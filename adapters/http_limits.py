@@ -22,7 +22,10 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class RequestLimits:
-    """ASGI middleware. The query string and headers are not logged: they may hold what must not be in a log."""
+    """ASGI middleware. The query string and headers are not logged: they may hold what must not be in a log.
+
+    The path is, and a key that stands in it is masked like in every line (telemetry.py).
+    """
 
     def __init__(self, app: ASGIApp, *, body_bytes_max: int, registry: CollectorRegistry) -> None:
         self._app = app

@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object a line on stderr. Never a key, a token, a prompt or an answer."""
+"""Structured logs: one JSON object a line on stderr. Never a key, a token, a prompt or an answer.
+
+Keys and the operator's token are masked in each finished line: paths, causes and tracebacks hold text from outside.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+
+from domain.ids import with_keys_masked
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _MESSAGE_LENGTH_MAX = 4_000
@@ -29,7 +34,7 @@ class _JsonLines(logging.Formatter):
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)[-_MESSAGE_LENGTH_MAX:]
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        return with_keys_masked(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 def configure_logging(process: str, level: str = "INFO") -> None:

@@ -11,6 +11,7 @@ from adapters.errors import HydraError
 from cli.commands import accounts, charges, keys, models, parked, platform, prices, resume, services, sql, usage
 from cli.failures import EXIT_REFUSED, CommandFailed
 from cli.output import err
+from domain.ids import with_keys_masked
 
 EPILOG = """Exit codes: 0 done; 1 refused or failed; 2 wrong command line; 3 nothing answers; 4 not found.
 
@@ -43,18 +44,23 @@ def main() -> None:
     try:
         app()
     except CommandFailed as failure:
-        err.print(f"hydra: {failure}", style="red", markup=False)
+        _tell(str(failure))
         sys.exit(failure.exit_code)
     except ValidationError as invalid:
         first = invalid.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
-        err.print(f"hydra: setting HYDRA_{name}: {first['msg']}", style="red", markup=False)
+        _tell(f"setting HYDRA_{name}: {first['msg']}")
         sys.exit(EXIT_REFUSED)
     except HydraError as error:
-        err.print(f"hydra: {error}", style="red", markup=False)
+        _tell(str(error))
         sys.exit(EXIT_REFUSED)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _tell(sentence: str) -> None:
+    # A script keeps what goes to stderr, and services name in their sentences what they were asked for.
+    err.print(f"hydra: {with_keys_masked(sentence)}", style="red", markup=False)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,12 @@ KEY_ID = re.compile(r"k-[0-9a-f]{12}")
 KEY = re.compile(r"sk-[A-Za-z0-9_-]{43}")
 REQUEST = re.compile(r"cmp-[0-9a-f]{32}")
 SERVICE_NAME = re.compile(r"[a-z0-9-]{2,64}")
+# A key (`sk-`) or the operator's token (`op-`), however often percent-encoded. From 32 of its 43 characters on, because
+# whoever copies one may miss its end, and text is cut: what lacks of a shorter piece cannot be guessed.
+_KEY_IN_TEXT = re.compile(
+    r"(?:s|o|%(?:25)*(?:73|6[Ff]))(?:k|p|%(?:25)*(?:6[Bb]|70))(?:-|%(?:25)*2[Dd])"
+    r"(?>[A-Za-z0-9_-]|%(?:25)*[0-9A-Fa-f]{2}){32,}"
+)
 
 _instants = msgspec.json.Encoder()
 
@@ -78,6 +84,11 @@ def key_hash(key: str) -> str:
 def masked_key(key: str) -> str:
     """The first 7 and the last 4 characters, as a key is shown after its creation."""
     return f"{key[:7]}...{key[-4:]}"
+
+
+def with_keys_masked(text: str) -> str:
+    """`text` with whatever looks like an API key or the operator's token masked: for text that came from outside."""
+    return _KEY_IN_TEXT.sub(lambda found: masked_key(found[0]), text)
 
 
 def access_path(account: str, name: str) -> str:

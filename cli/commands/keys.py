@@ -7,10 +7,21 @@ from typing import Annotated, Any
 import typer
 
 from cli.control import path_part
+from cli.failures import EXIT_USAGE, CommandFailed
 from cli.options import Account, Json, account_of, control
 from cli.output import out, show_fields, show_json, show_table
 
 app = typer.Typer(help="Create, list, disable and delete API keys.", no_args_is_help=True)
+
+
+def _no_key(key_id: str) -> str:
+    # Who disables a key that has leaked has the key at hand; it must not travel on in a path.
+    if key_id.strip().startswith("sk-"):
+        raise CommandFailed("that is the key itself; name its id, k-...: `hydra key ls` shows it", EXIT_USAGE)
+    return key_id
+
+
+KeyId = Annotated[str, typer.Argument(callback=_no_key, help="The key's id, k-...; never the key itself.")]
 
 
 def _path(account: str | None, key_id: str | None = None) -> str:
@@ -59,7 +70,7 @@ def ls(account: Account = None, json: Json = False) -> None:
 
 
 @app.command("disable", epilog="Example: hydra key disable k-5566778899aa --account u-8105f7322477")
-def disable(key_id: str, account: Account = None, json: Json = False) -> None:
+def disable(key_id: KeyId, account: Account = None, json: Json = False) -> None:
     """Disable a key; requests with it are refused within a second."""
     client = control()
     key = client.send("PATCH", "accounts", _path(account_of(client, account), key_id), {"status": "disabled"})
@@ -67,7 +78,7 @@ def disable(key_id: str, account: Account = None, json: Json = False) -> None:
 
 
 @app.command("enable", epilog="Example: hydra key enable k-5566778899aa --account u-8105f7322477")
-def enable(key_id: str, account: Account = None, json: Json = False) -> None:
+def enable(key_id: KeyId, account: Account = None, json: Json = False) -> None:
     """Enable a disabled key again."""
     client = control()
     key = client.send("PATCH", "accounts", _path(account_of(client, account), key_id), {"status": "active"})
@@ -75,7 +86,7 @@ def enable(key_id: str, account: Account = None, json: Json = False) -> None:
 
 
 @app.command("delete", epilog="Example: hydra key delete k-5566778899aa --account u-8105f7322477")
-def delete(key_id: str, account: Account = None, json: Json = False) -> None:
+def delete(key_id: KeyId, account: Account = None, json: Json = False) -> None:
     """Delete a key for good."""
     client = control()
     _done(client.send("DELETE", "accounts", _path(account_of(client, account), key_id)), "deleted", json)

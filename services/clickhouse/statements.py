@@ -93,6 +93,19 @@ def insert_of(sql: bytes) -> Insert | None:
     return None
 
 
+def names_table_by_uuid(sql: str) -> bool:
+    """Whether a table's clause `UUID '...'` stands anywhere in the statement."""
+    before = ""
+    for token in _TOKEN.finditer(sql.encode()):
+        kind, text = token.lastgroup, token.group()
+        if kind == "space":
+            continue
+        if before == "UUID" and (kind == "heredoc" or text.startswith(b"'")):
+            return True
+        before = text.decode().upper() if kind == "word" else ""
+    return False
+
+
 def query_of(sql: bytes) -> Query:
     """Any statement that carries no data. Raises UnicodeDecodeError where it is no UTF-8."""
     trimmed = sql.decode().strip().rstrip(";").rstrip().encode()

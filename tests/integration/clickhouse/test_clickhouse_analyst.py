@@ -94,6 +94,15 @@ def doors(secret_file: str) -> list[str]:
         f"SELECT * FROM {{f:Identifier}}.`{secret_file}`",
         f"SELECT * FROM icebergLocal('{secret_file}')",
         f"SELECT * FROM deltaLakeLocal('{secret_file}')",
+        # The same function in disguise.
+        f"SELECT * FROM `file`('{secret_file}', 'LineAsString')",
+        f"SELECT * FROM \"FILE\" /* a table */ ('{secret_file}', 'LineAsString')",
+        f"SELECT * FROM hydra.file('{secret_file}', 'LineAsString')",
+        f"SELECT * FROM {{g:Identifier}}('{secret_file}', 'LineAsString')",
+        f"SELECT * FROM mine AS m, `fi\\x6ce`('{secret_file}', 'LineAsString') AS f",
+        f"SELECT * FROM values('a String', (file('{secret_file}')))",
+        f"SELECT * FROM numbers(length(file('{secret_file}')))",
+        f"SELECT * FROM loop(file('{secret_file}', 'LineAsString')) LIMIT 1",
         # A function that is named, not called.
         f"SELECT * APPLY(file) FROM (SELECT '{secret_file}')",
         f"SELECT * APPLY file FROM (SELECT '{secret_file}')",
@@ -202,6 +211,30 @@ def test_every_other_door_is_shut(server: ClickHouseProcess, analyst: httpx.Clie
                 opened.append((sql, answer.status_code, answer.text[:80]))
     assert opened == []
     assert not Path(f"{secret_file}.out").exists()
+
+
+def test_no_table_is_reached_by_its_uuid(server: ClickHouseProcess, analyst: httpx.Client) -> None:
+    """A name that may be read, with the UUID of a table that may not: `system.tables` shows it to every reader."""
+    listed = analyst.post(
+        "/", content="SELECT uuid FROM system.tables WHERE database = 'elsewhere' AND name = 'secret'"
+    )
+    uuid = listed.text.strip()
+    assert len(uuid) == 36
+    for clause in (f"UUID '{uuid}'", f"uuid/**/ '{uuid}'", f"UuId -- 'x\n $a${uuid}$a$", f"UUID'{uuid}' FINAL"):
+        for sql in (
+            f"SELECT * FROM hydra.mine {clause}",
+            f"SELECT * FROM mine AS m, mine {clause}",
+            f"SELECT 1 WHERE 'x' IN (SELECT * FROM hydra.mine {clause})",
+            f"WITH x AS (SELECT * FROM hydra.mine {clause}) SELECT * FROM x",
+            f"DESCRIBE hydra.mine {clause}",
+            f"SHOW CREATE TABLE hydra.mine {clause}",
+            f"EXISTS hydra.mine {clause}",
+            f"EXPLAIN SELECT * FROM hydra.mine {clause}",
+        ):
+            answer = analyst.post("/", content=sql)
+            assert answer.status_code in (400, 403) and SECRET not in answer.text, sql
+    for harmless in ("SELECT toUUID('" + uuid + "')::UUID", "SELECT 'UUID', uuid FROM system.tables LIMIT 1"):
+        assert analyst.post("/", content=harmless).status_code == 200, harmless
 
 
 def test_the_list_of_doors_would_notice_an_open_one(server: ClickHouseProcess) -> None:

@@ -200,6 +200,8 @@ def test_a_repeated_request_is_answered_the_same_and_done_once(operator: httpx.C
     assert code(operator.post(path, json={"name": "b"}, headers=headers)) == (409, "idempotency_key_reused")
     assert len(operator.get(path).json()["data"]) == 1
     assert code(operator.post(path, json={}, headers={"Idempotency-Key": "not one word"}))[0] == 400
+    a_key = {"Idempotency-Key": f"sk-{secrets.token_urlsafe(32)}"}
+    assert code(operator.post(path, json={}, headers=a_key)) == (400, "invalid_idempotency_key")
 
 
 def test_customers_act_in_their_own_account_within_their_scopes(

@@ -67,7 +67,7 @@ async def served(app: FastAPI, port: int) -> AsyncIterator[httpx.AsyncClient]:
     task = asyncio.create_task(serve_app(app, host="127.0.0.1", port=port, port_setting="HYDRA_GUEST_PORT"))
     headers = {"Authorization": f"Bearer {TOKEN}"}
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while True:
                 try:
                     await client.get("/health/live")

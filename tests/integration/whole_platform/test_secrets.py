@@ -47,6 +47,32 @@ def make_traffic(platform: Platform, key: str, marker: str) -> list[str]:
     return answers
 
 
+def misplace(platform: Platform, account: str, secret: str, key: str) -> None:
+    """Send a secret in every place of a request where it does not belong; no answer says it back."""
+    hidden = "".join(f"%25{byte:02X}" for byte in secret.encode())
+    bearer = {"Authorization": f"Bearer {key}"}
+    paths = [f"/v1/accounts/{account}/keys/{secret}", f"/v1/accounts/{secret}/keys", f"/v1/services/{secret}"]
+    paths += [f"/{secret}", f"/{hidden}", f"/v1/charges?source={secret}", f"/v1/models?api_key={secret}"]
+    requests = [(method, path, bearer) for method in ("GET", "PATCH") for path in paths]
+    requests += [("GET", "/v1/models", bearer | {name: secret}) for name in ("Host", "X-Request-Id", "User-Agent")]
+    requests += [("GET", "/v1/models", {"Authorization": f"Basic {secret}"})]
+    for name in ("accounts", "lifecycle", "billing", "gateway", "clickhouse"):
+        for method, path, headers in requests:
+            answer = httpx.request(method, platform.url(name) + path, headers=headers, timeout=60)
+            assert secret not in answer.text, (name, method, path.replace(secret, "SECRET"), headers.keys())
+    for model in (secret, f"public/{secret}", f"{account}/{secret}"):
+        body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+        answer = httpx.post(platform.url("gateway") + "/v1/chat/completions", json=body, headers=bearer, timeout=60)
+        assert answer.status_code == 404 and secret not in answer.text
+    served = {"model": SHARED, "max_tokens": 2, "messages": [{"role": "user", "content": "hello"}]}
+    url = platform.url("gateway") + "/v1/chat/completions"
+    answer = httpx.post(url, json=served, headers=bearer | {"X-Request-Id": secret}, timeout=60)
+    assert answer.status_code == 200 and secret not in str(answer.headers)
+    analyst = ("analyst", (platform.home / "secrets" / "analyst_password").read_text().strip())
+    for statement in (f"SELECT '{secret}'", f"SELECT `{secret}`", f"{secret} is no statement"):
+        httpx.post(platform.url("clickhouse"), content=statement, auth=analyst, timeout=60)
+
+
 def engine_keys(platform: Platform) -> list[str]:
     """The key of every engine that ran."""
     secret = (platform.home / "secrets" / "cluster_secret").read_text().strip()
@@ -101,6 +127,10 @@ def test_no_secret_is_written_anywhere(platform: Platform) -> None:
     wait_until(
         lambda: len(platform.hydra("charge", "--account", account)["data"]) >= 6, "the traffic's charges have come"
     )
+    for secret in (key, platform.operator_token):
+        misplace(platform, account, secret, key)
+    slip = platform.run("key", "disable", key, "--account", account, check=False)
+    assert slip.returncode == 2 and "that is the key itself" in slip.stderr
     needles = {"the API key": key.encode(), "a prompt": marker.encode()}
     needles |= {f"answer {number}": answer[:40].encode() for number, answer in enumerate(answers)}
     for path in (platform.home / "secrets").iterdir():

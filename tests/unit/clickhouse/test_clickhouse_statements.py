@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.clickhouse.statements import insert_of, query_of
+from services.clickhouse.statements import insert_of, names_table_by_uuid, query_of
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,19 @@ def test_the_format_clause_is_the_last_outside_everything(
 ) -> None:
     query = query_of(sql)
     assert (query.bare, query.format, query.first_word) == (bare, format_name, first)
+
+
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("SELECT * FROM hydra.usage UUID 'x'", True),
+        ("SELECT * FROM usage uuid/* a */ -- b\n'x' FINAL", True),
+        ("SELECT * FROM (SELECT * FROM usage UUID $a$x$a$)", True),
+        ("SELECT * FROM `usage`UUID'x'", True),
+        ("SELECT toUUID('x'), 'x'::UUID, CAST('x' AS UUID), {u:UUID}, uuid FROM usage", False),
+        ("SELECT 'UUID', ' UUID ', `UUID` FROM usage -- UUID 'x'", False),
+        ("SELECT uuid, 'x' FROM usage WHERE uuid = 'x'", False),
+    ],
+)
+def test_a_table_given_by_its_uuid_is_found_outside_strings_and_comments(sql: str, found: bool) -> None:
+    assert names_table_by_uuid(sql) is found

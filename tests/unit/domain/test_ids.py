@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from urllib.parse import quote
 
 import pytest
 
@@ -37,6 +39,67 @@ def test_a_key_is_stored_as_its_hash_and_shown_masked() -> None:
     assert ids.key_hash("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert ids.masked_key(key) == "sk-AAEC...dHh8"
     assert len(ids.masked_key(key)) == 14
+
+
+KEY = ids.api_key(ENTROPY)
+TOKEN = f"op-{KEY[3:]}"
+
+
+def encoded(text: str, times: int) -> str:
+    """Every character percent-encoded, so many times."""
+    for _ in range(times):
+        text = "".join(f"%{byte:02X}" for byte in text.encode()) if "%" not in text else quote(text)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (KEY, "sk-AAEC...dHh8"),
+        (TOKEN, "op-AAEC...dHh8"),
+        (f"/v1/accounts/me/keys/{KEY}", "/v1/accounts/me/keys/sk-AAEC...dHh8"),
+        (f'{{"a":"{KEY}","b":"{TOKEN}"}}', '{"a":"sk-AAEC...dHh8","b":"op-AAEC...dHh8"}'),
+        (f"Bearer{KEY}?key={KEY}", "Bearersk-AAEC...dHh8?key=sk-AAEC...dHh8"),
+        (f"public/{KEY.lower()}", "public/sk-aaec...dhh8"),
+        (KEY[:-8], "sk-AAEC...XGBk"),
+    ],
+)
+def test_a_key_is_masked_wherever_it_stands(text: str, masked: str) -> None:
+    assert ids.with_keys_masked(text) == masked
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        KEY.replace("-", "%2d", 1),
+        KEY.replace("-", "%252D", 1),
+        *(encoded(secret, times) for secret in (KEY, TOKEN) for times in (1, 2, 3)),
+    ],
+)
+def test_a_percent_encoded_key_is_masked_too(hidden: str) -> None:
+    assert ids.with_keys_masked(f"/keys/{hidden}/x") == f"/keys/{ids.masked_key(hidden)}/x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ids.key_hash(KEY),
+        ids.masked_key(KEY),
+        f"{ids.instance_id(ENTROPY)} {ids.key_id(ENTROPY)} {ids.request_id(ENTROPY)}",
+        "desk-clerk-of-the-front-office",
+        KEY[:-12],
+    ],
+)
+def test_what_is_no_key_stays_as_it_is(text: str) -> None:
+    assert ids.with_keys_masked(text) == text
+
+
+def test_masking_takes_no_longer_for_text_that_is_made_to_be_hard() -> None:
+    hard = ("sk-" + "%25" * 20 + "!") * 2_000
+    began = time.process_time()
+    assert ids.with_keys_masked(hard) == hard
+    assert time.process_time() - began < 1
 
 
 def test_ids_of_events_are_derived_from_what_happened() -> None:
