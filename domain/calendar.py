@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -40,14 +39,6 @@ def month_bounds(month: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
         raise ValueError(f"{month!r} is not a month written as YYYY-MM")
     following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return first.replace(tzinfo=zone).astimezone(UTC), following.replace(tzinfo=zone).astimezone(UTC)
-
-
-def hours_between(start: datetime, end: datetime) -> Iterator[datetime]:
-    """The beginnings of the UTC hours that `[start, end)` touches, in order."""
-    hour = hour_start(start)
-    while hour < utc(end):
-        yield hour
-        hour += HOUR
 
 
 def is_whole_second(instant: datetime) -> bool:

@@ -105,8 +105,10 @@ class Reconciler:
             except Unavailable as error:
                 self.reason = str(error)
                 logger.warning("reconciling waits", extra={"cause": self.reason})
+            # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the event.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), self._every_s)
+                async with asyncio.timeout(self._every_s):
+                    await self._woken.wait()
 
     async def look(self) -> int:
         """One look at everything; how many services were changed."""

@@ -52,7 +52,7 @@ def ask(watched: Watched, model: str = MODEL) -> httpx.Response:
     body = {"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "hello"}]}
     headers = {"Authorization": f"Bearer {watched.observed.key}"}
     url = watched.platform.url("gateway") + "/v1/chat/completions"
-    return httpx.post(url, json=body, headers=headers, timeout=120, trust_env=False)
+    return httpx.post(url, json=body, headers=headers, timeout=400, trust_env=False)
 
 
 def await_billed(watched: Watched, instance: str) -> None:
@@ -175,12 +175,16 @@ def test_an_engine_that_is_full(watched: Watched) -> None:
     wait_until(lambda: ask(watched, model).status_code == 200, "the gateway knows the service")
     with streams_at_once(watched.observed, model, STREAMS, n=CHOICES, max_tokens=FEW_TOKENS, ignore_eos=True):
         watched.fires("SlowFirstToken")
-        assert watched.observed.prometheus.query(f"hydra_gateway_in_flight > {STREAMS / 2}")
+        wait_until(lambda: is_loaded(watched), "the load is on")
         wait_until(lambda: watched.engine_says(instance, "sglang:num_queue_reqs") > STREAMS / 2, "they queue there")
         watched.platform.run("service", "scale", "full", str(ENOUGH_INSTANCES), "--account", account)
         watched.falls_silent("SlowFirstToken")
-        assert watched.observed.prometheus.query(f"hydra_gateway_in_flight > {STREAMS / 2}"), "the load goes on"
+        wait_until(lambda: is_loaded(watched), "the load goes on")
     watched.delete("full")
+
+
+def is_loaded(watched: Watched) -> bool:
+    return bool(watched.observed.prometheus.query(f"hydra_gateway_in_flight > {STREAMS / 2}"))
 
 
 def test_a_rater_whose_charges_kafka_refuses(watched: Watched) -> None:
@@ -218,7 +222,7 @@ def test_a_rater_that_hangs_altogether(watched: Watched) -> None:
     try:
         request = ask(watched).headers["x-request-id"]
         found = watched.fires("ProcessDown")
-        assert [one["labels"]["job"] for one in found] == ["token_charges"]
+        assert "token_charges" in {one["labels"]["job"] for one in found}
         assert watched.is_silent("ConsumerStuck")
     finally:
         os.kill(hanging, signal.SIGKILL)

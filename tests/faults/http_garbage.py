@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from domain.engine_fields import CHAT_FIELDS
+from domain.engine_fields import CHAT_FIELDS, COMPLETION_FIELDS
 
 ANSWER_WITHIN_S = 30.0
 READ_BYTES = 65_536
@@ -166,7 +166,18 @@ def spoilt_bodies(body: Any) -> Iterator[tuple[str, Any]]:
             yield f"{name} is {str(wrong)[:20]!r}", copy.deepcopy(body) | {name: wrong}
 
 
-def inference_bodies(model: str) -> Iterator[tuple[str, Any]]:
+def completion_bodies(model: str) -> Iterator[tuple[str, Any]]:
+    """Completions with one field of the engine's spoilt."""
+    body = {"model": model, "prompt": "one two", "max_tokens": 2}
+    yield from spoilt_bodies(body)
+    for name in sorted(COMPLETION_FIELDS):
+        for wrong in WRONG:
+            yield f"{name} is {str(wrong)[:20]!r}", body | {name: wrong}
+    for wrong in WRONG:
+        yield f"a prompt's part is {str(wrong)[:20]!r}", body | {"prompt": ["one", wrong]}
+
+
+def chat_bodies(model: str) -> Iterator[tuple[str, Any]]:
     """Chats with one field of the engine's spoilt."""
     body = {"model": model, "messages": [{"role": "user", "content": "one two"}], "max_tokens": 2}
     yield from spoilt_bodies(body)

@@ -44,13 +44,14 @@ def played(platform_in_trouble: Platform) -> Iterator[Played]:
     def away(who: str, of: tuple[str, ...]) -> None:
         before = played.load.answered()
         played.told[who] = await_all_told(platform, of, at_least_s=OUTAGE_S)
-        if who.startswith("Kafka"):
-            # What waits for a ClickHouse that is back may name it until that time is out.
-            def names_kafka() -> bool:
+        is_named = next((named for cause, named in CAUSES.items() if who.startswith(cause)), None)
+        if is_named is not None:
+            # What waits for the other one, which is back, may name it until that time is out.
+            def all_name_it() -> bool:
                 played.told[who] = await_all_told(platform, of)
-                return all(is_of_kafka(*one) for one in played.told[who].items())
+                return all(is_named(*one) for one in played.told[who].items())
 
-            wait_until(names_kafka, f"hydra status names the cause with {who}", TOLD_WITHIN_S)
+            wait_until(all_name_it, f"hydra status names the cause with {who}", TOLD_WITHIN_S)
         wait_until(lambda: played.load.answered() > before + ANSWERS, f"requests are served with {who} away")
         played.served[who] = played.load.answered() - before
 
@@ -86,6 +87,13 @@ def is_of_kafka(name: str, said: str) -> bool:
     return "Kafka" in said or (name, said) == ("kafka", "not_ready: does not answer") or "restarting" in said
 
 
+def is_of_clickhouse(name: str, said: str) -> bool:
+    return name == "clickhouse" or "ClickHouse" in said
+
+
+CAUSES = {"Kafka": is_of_kafka, "ClickHouse": is_of_clickhouse}
+
+
 @pytest.mark.parametrize("how", ["standing still", "killed"])
 def test_status_names_kafka_as_the_cause_while_it_is_away(played: Played, how: str) -> None:
     for name, said in played.told[f"Kafka, {how}"].items():
@@ -95,7 +103,7 @@ def test_status_names_kafka_as_the_cause_while_it_is_away(played: Played, how: s
 @pytest.mark.parametrize("how", ["standing still", "killed"])
 def test_status_names_clickhouse_as_the_cause_while_it_is_away(played: Played, how: str) -> None:
     for name, said in played.told[f"ClickHouse, {how}"].items():
-        assert name == "clickhouse" or "ClickHouse" in said, f"{name}: {said}"
+        assert is_of_clickhouse(name, said), f"{name}: {said}"
 
 
 def test_requests_are_served_all_the_while(played: Played) -> None:

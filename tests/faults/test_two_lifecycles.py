@@ -99,8 +99,7 @@ class Fleet:
                 if placement.wanted != "ended" and placement.instance not in self.dead
             ]
             await self._agent.says_it_lives(*(placement.instance for placement in mine))
-            for placement in mine:
-                await self._beat(placement.instance, ready=placement.wanted == "running")
+            await asyncio.gather(*(self._beat(one.instance, ready=one.wanted == "running") for one in mine))
             await asyncio.sleep(BEAT_S)
 
     async def _beat(self, instance: str, *, ready: bool) -> None:

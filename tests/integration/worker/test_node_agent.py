@@ -68,7 +68,7 @@ async def test_a_killed_engine_starts_again_in_a_new_epoch(new_agent: Agents, li
 async def test_an_engine_that_stands_still_is_not_ready_until_it_answers_again(
     new_agent: Agents, lifecycle: Lifecycle
 ) -> None:
-    agent, instance = new_agent(check_timeout_seconds="1"), new_instance()
+    agent, instance = new_agent(check_timeout_seconds="5"), new_instance()
     await lifecycle.place(instance, await started(agent))
     await lifecycle.until_state(instance, "ready")
     pid = agent.engine_pid(instance)
@@ -81,11 +81,11 @@ async def test_an_engine_that_stands_still_is_not_ready_until_it_answers_again(
 
     assert standing.periods[-1].closed
     assert again.epoch == 1
-    assert (again.periods[-1].number, again.periods[-1].closed) == (standing.periods[-1].number + 1, False)
+    assert again.periods[-1].number > standing.periods[-1].number and not again.periods[-1].closed
 
 
 async def test_acknowledged_periods_are_told_no_more(new_agent: Agents, lifecycle: Lifecycle) -> None:
-    agent, instance = new_agent(check_timeout_seconds="1"), new_instance()
+    agent, instance = new_agent(check_timeout_seconds="5"), new_instance()
     node = await started(agent)
     await lifecycle.place(instance, node)
     await lifecycle.until_state(instance, "ready")

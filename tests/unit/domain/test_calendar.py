@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from domain.calendar import day_start, hour_start, hours_between, month_bounds, month_start, utc
+from domain.calendar import day_start, hour_start, month_bounds, month_start, utc
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -47,11 +47,3 @@ def test_an_hour_begins_on_utc_s_hour_whatever_the_offset() -> None:
 def test_an_instant_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError):
         utc(datetime(2026, 11, 20))
-
-
-def test_hours_that_an_interval_touches() -> None:
-    at = datetime(2026, 11, 20, 10, tzinfo=UTC)
-    hour = timedelta(hours=1)
-    assert list(hours_between(at, at)) == []
-    assert list(hours_between(at, at + hour)) == [at]
-    assert list(hours_between(at + hour / 2, at + 2 * hour + hour / 2)) == [at, at + hour, at + 2 * hour]
