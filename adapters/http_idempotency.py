@@ -16,7 +16,7 @@ from adapters.api_keys import Principal
 from adapters.database.engine import Database
 from adapters.database.idempotency import IdempotencyKeys, KeyReused, StoredAnswer
 from adapters.http_errors import ApiError
-from domain.ids import with_keys_masked
+from domain.ids import with_whole_keys_masked
 
 IdempotencyKey = Annotated[
     str | None,
@@ -46,11 +46,11 @@ async def answered_once(
     With a key that has been answered before, `act` is not run. What is stored is the body as `act` made it; `shown`
     turns it into what the caller sees each time, so that a secret is never stored.
     """
-    if key is not None and with_keys_masked(key) != key:
+    if key is not None and with_whole_keys_masked(key) != key:
         raise ApiError(
             400,
             "invalid_idempotency_key",
-            "What stands in Idempotency-Key looks like an API key, and would be stored.",
+            "What stands in Idempotency-Key holds an API key, and would be stored.",
             what_to_do="Send an id of your own, such as a UUID.",
         )
     async with database.transaction() as session:

@@ -20,10 +20,13 @@ KEY_ID = re.compile(r"k-[0-9a-f]{12}")
 KEY = re.compile(r"sk-[A-Za-z0-9_-]{43}")
 REQUEST = re.compile(r"cmp-[0-9a-f]{32}")
 SERVICE_NAME = re.compile(r"[a-z0-9-]{2,64}")
+_WHOLE_KEY = re.compile(r"(?<![A-Za-z0-9_-])(?:sk|op)-[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])")
 # A key (`sk-`) or the operator's token (`op-`), however often percent-encoded. From 32 of its 43 characters on, because
-# whoever copies one may miss its end, and text is cut: what lacks of a shorter piece cannot be guessed.
+# whoever copies one may miss its end, and text is cut: what lacks of a shorter piece cannot be guessed. An id like
+# `task-<uuid>` is none.
 _KEY_IN_TEXT = re.compile(
     r"(?:s|o|%(?:25)*(?:73|6[Ff]))(?:k|p|%(?:25)*(?:6[Bb]|70))(?:-|%(?:25)*2[Dd])"
+    r"(?![0-9A-Fa-f]{8}-?(?:[0-9A-Fa-f]{4}-?){3}[0-9A-Fa-f]{12}(?![A-Za-z0-9_-]))"
     r"(?>[A-Za-z0-9_-]|%(?:25)*[0-9A-Fa-f]{2}){32,}"
 )
 
@@ -87,8 +90,13 @@ def masked_key(key: str) -> str:
 
 
 def with_keys_masked(text: str) -> str:
-    """`text` with whatever looks like an API key or the operator's token masked: for text that came from outside."""
+    """`text` with whatever looks like an API key or the operator's token masked: for what people read, such as logs."""
     return _KEY_IN_TEXT.sub(lambda found: masked_key(found[0]), text)
+
+
+def with_whole_keys_masked(text: str) -> str:
+    """`text` with each whole API key or operator's token masked, and nothing else touched: for what is stored."""
+    return _WHOLE_KEY.sub(lambda found: masked_key(found[0]), text)
 
 
 def access_path(account: str, name: str) -> str:

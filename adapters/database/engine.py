@@ -209,7 +209,7 @@ def _opened(path: str) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
             # A new database is turned to WAL once, and for that SQLite waits for nobody: two may begin at once.
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
                 connection.close()
                 raise
             time.sleep(WAL_PAUSE_S)

@@ -35,9 +35,9 @@ DECISION_PAUSE_S, DECISION_PAUSE_MAX_S = 0.5, 5.0
 Process = Callable[[Sequence[ConsumerRecord]], Awaitable[None]]
 AlreadyWritten = Callable[[str, int], Awaitable[bool]]
 """Tells whether this processor has written anything that came from (topic, partition)."""
-Overtaken = Callable[[], Awaitable[None]]
-"""Called where the last batch was processed but not committed, because its partitions had moved: perhaps another
-member had read on from where it began, and has written newer things than this batch did."""
+Overtaken = Callable[[], None]
+"""Called where the partitions of the last batch moved while it was processed, perhaps in part: another member may have
+read on from where it began, and have written newer things than this batch did."""
 
 
 class BatchConsumer:
@@ -193,6 +193,8 @@ class BatchConsumer:
             except Unavailable as error:
                 if self._moves == moves:
                     self._waits, self.reason = True, str(error)
+                elif self._overtaken is not None:
+                    self._overtaken()
                 logger.warning("batch waits", extra={"group": self._group, "cause": str(error), "pause_s": pause_s})
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, 10.0)
@@ -201,11 +203,12 @@ class BatchConsumer:
                         consumer.seek(partition, batch[0].offset)
                 continue
             pause_s, self._waits = 1.0, False
-            if self._moves != moves or not await self._commit(consumer, batches):
+            committed = self._moves == moves and await self._commit(consumer, batches)
+            if not committed:
                 # Their owner reads the batch again, ids make it one.
                 logger.warning("batch not committed: its partitions have moved", extra={"group": self._group})
-                if self._overtaken is not None:
-                    await self._overtaken()
+            if self._overtaken is not None and (not committed or self._moves != moves):
+                self._overtaken()
 
     async def _fetched(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, list[ConsumerRecord]]:
         try:

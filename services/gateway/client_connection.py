@@ -46,6 +46,7 @@ class ClientConnection(asyncio.Protocol):
         "_reader",
         "_reading_paused",
         "_unsent_answer_bytes",
+        "_written_by",
         "busy",
         "closed",
         "exchange",
@@ -69,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading_paused = False
         self._unsent_answer_bytes = 0
         self._deadline = 0.0
+        self._written_by = 0.0
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------------
 
@@ -190,6 +192,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self.gateway.connection_waits(self)
         settings = self.gateway.settings
+        self._written_by = self.gateway.loop.time() + settings.client_write_timeout_s
         self._set_deadline(settings.idle_timeout_s if self._reader.between else settings.request_read_timeout_s)
         if not keep_alive or not request.keep_alive or (self._reader.discarding and not self._queue):
             self._close_after_writing()
@@ -228,6 +231,9 @@ class ClientConnection(asyncio.Protocol):
         """Close it at once for another, unless a whole request or the rest of an answer is in it; whether it was."""
         transport = self.transport
         if transport is None or self._queue or transport.get_write_buffer_size():
+            return False
+        # With TLS what still waits to be sent is not told: then an answer may have its whole time.
+        if transport.get_extra_info("ssl_object") is not None and self.gateway.loop.time() < self._written_by:
             return False
         transport.abort()
         return True

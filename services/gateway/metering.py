@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from adapters.clock import wall_lead, wall_now
 from adapters.clock_drift import DOUBT_S, DRIFT
-from domain.ids import with_keys_masked
+from domain.ids import with_whole_keys_masked
 from schemas.usage import Attempt, Endpoint, TokensUsed, UsageOutcome
 from services.gateway.models import Caller, Instance, Request, Service
 from services.gateway.spool_files import Intent, usage_event
@@ -53,7 +53,7 @@ class Meter:
         raw_id = request.client_request_id
         # Usage is kept for ever, and what a client takes for an id may be its key.
         self.client_request_id = (
-            with_keys_masked(raw_id.decode("ascii", errors="replace")) if raw_id is not None else None
+            with_whole_keys_masked(raw_id.decode("ascii", errors="replace")) if raw_id is not None else None
         )
         self.streamed = False
         self.service: Service | None = None

@@ -31,6 +31,9 @@ def within_limit(settings: GatewaySettings, limit: int) -> GatewaySettings:
         return settings
     share = (limit - reserved) / wanted
     fitting = {"connections_max": int(connections * share), "in_flight_max": int(in_flight * share)}
+    # The backlog has a highest value, so it does not shrink by the same share.
+    over = reserved - BACKLOG_MIN + backlog(fitting["connections_max"]) + sum(fitting.values()) - limit
+    fitting["connections_max"] -= max(0, over)
     if min(fitting.values()) < 1:
         raise Misconfigured(f"{limit} open files are too few for a gateway; raise the limit to {reserved + wanted}")
     logger.warning(

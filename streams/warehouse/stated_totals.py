@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 from aiokafka import ConsumerRecord
 
@@ -19,6 +20,8 @@ from streams.metrics import StreamMetrics
 from streams.warehouse.progress_notes import ProgressNotes
 
 SOURCE = "/hydra/warehouse"
+
+Totals = dict[AccountHour, dict[str, Decimal]]
 
 
 def spend_key(account: str, hour: datetime) -> str:
@@ -42,10 +45,18 @@ class StatedTotals:
         self._progress = progress
         self._metrics = metrics
 
-    async def state(self, hours: Collection[AccountHour], records: Sequence[ConsumerRecord]) -> None:
-        """Return once Kafka has the totals of `hours`. Raises Unavailable."""
+    async def state_as_they_stay(self, hours: Collection[AccountHour]) -> bool:
+        """State the totals of `hours`; whether they were the same still once Kafka had them. Raises Unavailable.
+
+        Where they were not, another member may have stated the newer ones in between, and ours came after them.
+        """
+        stated = await self.state(hours, ())
+        return stated == await hour_totals(self._clickhouse, hours)
+
+    async def state(self, hours: Collection[AccountHour], records: Sequence[ConsumerRecord]) -> Totals:
+        """Return what was stated once Kafka has the totals of `hours`. Raises Unavailable."""
         if not hours:
-            return
+            return {}
         covered = self._progress.noted_of(CHARGES.name)
         for record in records:
             if record.topic == CHARGES.name:
@@ -63,3 +74,4 @@ class StatedTotals:
             sent.append(await self._producer.send(SPEND, key, codec.encode(event), partition=spend_partition))
         await self._producer.acknowledged(sent)
         self._metrics.stated.inc(len(sent))
+        return totals

@@ -75,7 +75,7 @@ class WarehouseStream:
             TOPICS,
             self._written,
             self._has_written,
-            overtaken=self._step.state_again,
+            overtaken=self._step.overtaken,
             records_max=settings.batch_records_max,
             poll_ms=100,
             # Small batches make small parts of tables.
@@ -149,6 +149,7 @@ class WarehouseStream:
             await asyncio.sleep(self._settings.progress_every_s)
             asked_at = self._clock.now()
             try:
+                await self._step.state_overtaken()
                 await self._progress.note_idle(await self._consumer.progress(), asked_at)
             except Unavailable as error:
                 logger.info("progress is not noted", extra={"cause": str(error)})

@@ -52,6 +52,7 @@ class Writing:
         self._metrics = metrics
         self._traces = traces
         self._last_hours: set[AccountHour] = set()
+        self._overtaken_hours: set[AccountHour] = set()
 
     async def process(self, records: Sequence[ConsumerRecord]) -> None:
         """Return once every record is in ClickHouse or parked, and the totals it changed are stated.
@@ -76,13 +77,16 @@ class Writing:
         await self._totals.state(written.hours, records)
         self._count(records, written)
 
-    async def state_again(self) -> None:
-        """State the totals of the last batch's hours anew. Raises Unavailable.
+    def overtaken(self) -> None:
+        """Another member may have stated the last batch's hours meanwhile, from more charges. Were ours the later
+        statement, compaction would keep a total that is too low: they are to be stated once more."""
+        self._overtaken_hours |= self._last_hours
 
-        Another member may have stated them meanwhile, from more charges: were ours the later statement, compaction
-        would keep a total that is too low.
-        """
-        await self._totals.state(self._last_hours, ())
+    async def state_overtaken(self) -> None:
+        """State what `overtaken` has noted. Raises Unavailable; then it stays noted."""
+        hours = frozenset(self._overtaken_hours)
+        if hours and await self._totals.state_as_they_stay(hours):
+            self._overtaken_hours -= hours
 
     async def _write(self, records: Sequence[ConsumerRecord], written: _Outcome) -> None:
         taken, rows = [], Rows()

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from runner.linux_processes import marked, send, send_to_group
+from runner.linux_processes import marked, send, send_to_group, snapshot
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build" / "e2e"
@@ -234,8 +234,11 @@ async def _end(group: int, grace_s: float, mark: str) -> None:
         send_to_group(group, number)
 
     def left_behind(number: signal.Signals) -> None:
-        for pid in marked(mark, PART_MARK):
-            send(pid, number)
+        pids, parents = marked(mark, PART_MARK), snapshot().parents
+        for pid in pids:
+            # Who is asked ends those that it started itself, in its own order.
+            if number == signal.SIGKILL or parents.get(pid) not in pids:
+                send(pid, number)
 
     await _end_all(of_its_group, lambda: _is_there(group), grace_s)
     await _end_all(left_behind, lambda: bool(marked(mark, PART_MARK)), LEFT_BEHIND_GRACE_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import quote
@@ -88,6 +87,9 @@ def test_a_percent_encoded_key_is_masked_too(hidden: str) -> None:
         ids.masked_key(KEY),
         f"{ids.instance_id(ENTROPY)} {ids.key_id(ENTROPY)} {ids.request_id(ENTROPY)}",
         "desk-clerk-of-the-front-office",
+        "op-3f2b8a8e-9c1d-4e0e-9a1b-2d6f0c1e7a55",
+        "task-3f2b8a8e-9c1d-4e0e-9a1b-2d6f0c1e7a55",
+        "shop-3f2b8a8e9c1d4e0e9a1b2d6f0c1e7a55",
         KEY[:-12],
     ],
 )
@@ -95,11 +97,15 @@ def test_what_is_no_key_stays_as_it_is(text: str) -> None:
     assert ids.with_keys_masked(text) == text
 
 
-def test_masking_takes_no_longer_for_text_that_is_made_to_be_hard() -> None:
-    hard = ("sk-" + "%25" * 20 + "!") * 2_000
-    began = time.process_time()
+def test_masking_ends_for_text_that_is_made_to_be_hard() -> None:
+    hard = ("sk-" + "%25" * 20 + "!") * 20_000
     assert ids.with_keys_masked(hard) == hard
-    assert time.process_time() - began < 1
+
+
+def test_in_what_is_stored_only_whole_keys_are_masked() -> None:
+    assert ids.with_whole_keys_masked(f"{KEY} {TOKEN}") == "sk-AAEC...dHh8 op-AAEC...dHh8"
+    kept = f"helpdesk-assistant-for-europe-production-v2 {KEY[:-1]} {KEY}x task{KEY}"
+    assert ids.with_whole_keys_masked(kept) == kept
 
 
 def test_ids_of_events_are_derived_from_what_happened() -> None:

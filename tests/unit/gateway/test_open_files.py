@@ -70,7 +70,7 @@ def test_a_process_may_open_as_many_files_as_it_is_allowed_to(start: str) -> Non
     assert done.stdout == "True\n", done.stderr
 
 
-@pytest.mark.parametrize("limit", [600, 1024, 4096])
+@pytest.mark.parametrize("limit", [600, 1024, 4096, 10_240])
 def test_it_takes_as_much_as_its_files_carry_and_says_so_once(limit: int, caplog: pytest.LogCaptureFixture) -> None:
     settings = GatewaySettings()
     lowered = within_limit(settings, limit)

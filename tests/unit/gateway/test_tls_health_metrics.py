@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -47,6 +48,28 @@ async def test_tls(tmp_path: Path) -> None:
             writer.write(b"nonsense\r\n\r\n")
             assert (await read_answer(reader)).status == 400
             writer.close()
+
+
+async def test_an_answer_over_tls_has_its_time_before_its_connection_gives_way(tmp_path: Path) -> None:
+    # What of it still waits to be sent is not told there.
+    context = ssl.create_default_context(cafile=str(CERTIFICATE))
+    settings: dict[str, Any] = {"tls_certificate": CERTIFICATE, "tls_key": KEY, "connections_max": 1}
+    async with gateway_in_process(tmp_path, **settings, client_write_timeout_s=3) as made:
+        reader, writer = await asyncio.open_connection("localhost", made.port, ssl=context)
+        writer.write(get("/health/live"))
+        assert (await read_answer(reader)).status == 200
+
+        async def status_of_another() -> int:
+            reader, writer = await asyncio.open_connection("localhost", made.port, ssl=context)
+            writer.write(get("/health/live"))
+            status = (await read_answer(reader)).status
+            writer.close()
+            return status
+
+        assert await status_of_another() == 503
+        await asyncio.sleep(3)
+        assert await status_of_another() == 200
+        assert await reader.read() == b""
 
 
 def test_a_certificate_needs_its_key() -> None:
