@@ -34,7 +34,7 @@ class Stops:
         self._clock = clock or SystemClock()
 
     async def noted(self) -> list[StopNoted]:
-        """Oldest first. Raises Unavailable."""
+        """Oldest first, each once: one that comes again, behind later ones, says nothing new. Raises Unavailable."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
         )
@@ -53,7 +53,7 @@ class Stops:
             raise Unavailable(f"{STOPS.name} cannot be read: {type(error).__name__}") from error
         finally:
             await stop_consumer(consumer)
-        return [stop for stop in found if stop.process == self.process]
+        return [stop for stop in dict.fromkeys(found) if stop.process == self.process]
 
     async def note_stopped(self, stop: StopOnPurpose) -> None:
         """Once for as long as nothing changes, however often the process is started. Raises Unavailable."""
