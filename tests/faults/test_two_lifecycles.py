@@ -157,10 +157,13 @@ class Operator:
 
         await eventually(done, what)
 
-    async def shown(self, through: ControlProcess, name: str) -> tuple[str, set[str]]:
-        """A service's status and its ready instances."""
+    async def shown(self, through: ControlProcess, name: str) -> tuple[str, set[str]] | None:
+        """A service's status and its ready instances; None where it is to be asked again later."""
         url = f"{through.url}/v1/services/{name}?account=public"
-        shown = (await self._client.get(url, headers=through.operator)).raise_for_status().json()
+        answer = await self._client.get(url, headers=through.operator)
+        if answer.status_code == 503:
+            return None
+        shown = answer.raise_for_status().json()
         return shown["status"], {one["id"] for one in shown["instances"] if one["state"] == "ready"}
 
     async def both_show(self, two: list[ControlProcess], published: Published, name: str, count: int) -> bool:
