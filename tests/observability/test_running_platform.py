@@ -8,7 +8,10 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,10 @@ from schemas.topics import ACCOUNTS, HEARTBEATS, PRICES, USAGE
 from tests.builders.billing_events import usage, usage_event
 from tests.observability import metrics_page
 from tests.observability.observed_platform import SERVING, Observed, expressions, observed_platform
+from tests.servers.child_process import end_with_parent
 from tests.servers.otlp_receiver import running_otlp_receiver
-from tests.servers.platform import wait_until
+from tests.servers.platform import ROOT, Platform, wait_until
+from tests.servers.ports import free_port
 from tests.servers.prometheus import PrometheusPackage
 
 SHORT = ("[2m]", "[20s]")
@@ -151,7 +156,7 @@ def test_what_no_bill_holds_is_seen(observed: Observed) -> None:
     observed.publish(PRICES, b"garbage")
     for topic in (HEARTBEATS, ACCOUNTS):
         observed.publish(topic, b"garbage")
-    alerts = "MessagesParked UsageUnpriced Conflicts BadPrices BadHeartbeats BadStates EventToChargeSlow"
+    alerts = "MessagesParked OpenMatters UsageUnpriced Conflicts BadPrices BadHeartbeats BadStates EventToChargeSlow"
     for alert in alerts.split():
         observed.await_alert(alert)
     # Counted in all, so also after whoever counted it has started again.
@@ -193,3 +198,35 @@ def test_engines_that_die_and_a_silent_agent_are_seen(observed: Observed) -> Non
     observed.await_alert("InstancesNotReady")
     observed.await_alert("InstancesNotReady", true=False)
     wait_until(lambda: observed.ask() == 200, "requests are served again")
+
+
+def test_one_gateway_of_two_that_is_gone_is_seen(observed: Observed) -> None:
+    """Whoever finds them by name asks one that is gone no more, so that no question fails."""
+    first, second = observed.platform.ports["gateway"], free_port()
+    window = ("[15m:15s]", "[20s:1s]")
+    with another_gateway(observed.platform, second) as gateway:
+        observed.prometheus.scrape("gateway", [first, second])
+        both = 'quantile_over_time(0.9, count by (job) (up{job="gateway"} == 1)[20s:1s]) == 2'
+        wait_until(lambda: observed.prometheus.query(both), "two gateways are scraped")
+        assert not observed.prometheus.query(expressions()["ProcessGone"].replace(*window))
+        gateway.kill()
+        observed.prometheus.scrape("gateway", [first])
+        observed.await_alert("ProcessGone", window)
+    observed.await_alert("ProcessGone", window, true=False)
+
+
+@contextmanager
+def another_gateway(platform: Platform, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A second one beside that of the platform, with a spool of its own."""
+    of_its_own = {"HYDRA_GATEWAY_PORT": str(port), "HYDRA_KAFKA_BOOTSTRAP": platform.kafka}
+    with (platform.home / "logs" / "another-gateway.log").open("wb") as log:
+        command = [sys.executable, "-m", "services.gateway"]
+        environment = platform.environment | of_its_own
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=log, stderr=log, preexec_fn=end_with_parent
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(30)

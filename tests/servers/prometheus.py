@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import shutil
 import subprocess
 import time
@@ -85,9 +86,16 @@ def _fetch() -> None:
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A running server."""
+    """A running server, and the folder in which it looks for what to scrape."""
 
     url: str
+    folder: Path
+
+    def scrape(self, job: str, ports: Sequence[int]) -> None:
+        """Scrape these ports of this machine for a job from now on, and no others: what discovery by name does."""
+        scratch = self.folder / f"{job}.new"
+        scratch.write_text(json.dumps([{"targets": [f"127.0.0.1:{port}" for port in ports]}]))
+        scratch.rename(self.folder / f"{job}.json")
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series of an instant query now. Fails the test where Prometheus refuses the expression."""
@@ -110,17 +118,20 @@ def running_prometheus(
     """A server that scrapes each job's port on this machine every `every_s` seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     scrapes = "\n".join(
-        f"  - {{job_name: {job}, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}" for job, port in jobs.items()
+        f"  - {{job_name: {job}, file_sd_configs: [{{files: ['{folder / job}.json'], refresh_interval: 1s}}]}}"
+        for job in jobs
     )
     times = f"{{scrape_interval: {every_s}s, scrape_timeout: {every_s}s, evaluation_interval: {every_s}s}}"
     files = ", ".join(f"'{path}'" for path in rules)
     (folder / "prometheus.yml").write_text(f"global: {times}\nrule_files: [{files}]\nscrape_configs:\n{scrapes}\n")
     port = free_port()
+    running = Prometheus(f"http://127.0.0.1:{port}", folder)
+    for job, scraped in jobs.items():
+        running.scrape(job, [scraped])
     command = [str(package.server), f"--config.file={folder / 'prometheus.yml'}"]
     command += [f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}"]
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-    running = Prometheus(f"http://127.0.0.1:{port}")
     try:
         wait_until(lambda: _is_ready(running, process), "Prometheus is ready")
         yield running
