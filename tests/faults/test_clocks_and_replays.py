@@ -36,6 +36,7 @@ JUMP_S_MAX = 400
 STAYS_S = 1.0
 """How long a wall clock stays wrong before it jumps on; this is the load's length, nothing is waited for by it."""
 NEAR_S = 2.0
+BEHIND_S = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +167,12 @@ def test_bills_stay_right_while_clocks_jump_and_every_topic_comes_again(platform
         wait_until(lambda: load.answered() > answered + 20, "requests are answered behind it")
         (instance,) = platform.service(customers[0].services[0], account)["instances"]
         assert instance["state"] == "ready"
+    # The end is accepted by one clock, and what the agent says of it is stamped by another.
+    clocks.move("worker", -BEHIND_S)
+    wait_until(says(platform, "worker", -BEHIND_S), "the agent's clock is behind")
     end_services(platform, customers)
+    wait_until(lambda: has_ended(platform, instance["id"]), "its end is known")
+    clocks.move("worker", 0)
     print(compare(platform, load).line())
     assert no_intervals_overlap(platform) > 0
     assert (status_with(platform, revoked["key"]), status_with(platform, customers[0].key)) == (401, 200)
@@ -198,6 +204,14 @@ async def everything_again(bootstrap: str, chance: random.Random) -> Counter[str
     finally:
         await producer.stop()
     return Counter(name for name, _ in records)
+
+
+def has_ended(platform: Platform, instance: str) -> bool:
+    found = [
+        codec.decode(record.value, InstanceChanged).data
+        for record in asyncio.run(records_of(platform.kafka, INSTANCES))
+    ]
+    return any(one.state == "ended" for one in found if one.instance == instance)
 
 
 def no_intervals_overlap(platform: Platform) -> int:
