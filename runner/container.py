@@ -16,11 +16,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from adapters.errors import EXIT_STOP_ON_PURPOSE
 from runner.container_door import answering_halted
 from runner.container_place import HALTED, addressed, with_node_folder
 from runner.processes import PROCESSES, Process
 
-EXIT_STOP_ON_PURPOSE = 78
 EXIT_USAGE = 2
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

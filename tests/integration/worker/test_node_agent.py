@@ -81,7 +81,7 @@ async def test_an_engine_that_stands_still_is_not_ready_until_it_answers_again(
 
     assert standing.periods[-1].closed
     assert again.epoch == 1
-    assert again.periods[-1].number > standing.periods[-1].number and not again.periods[-1].closed
+    assert (again.periods[-1].number, again.periods[-1].closed) == (standing.periods[-1].number + 1, False)
 
 
 async def test_acknowledged_periods_are_told_no_more(new_agent: Agents, lifecycle: Lifecycle) -> None:
