@@ -117,13 +117,16 @@ def charges_event_id(source_event: str, rating_version: int) -> str:
     return f"{source_event}/charges/{rating_version}"
 
 
-def charge_id(source_event: str, meter: str, segment_from: datetime, rating_version: int) -> str:
-    """Derived from (source event, meter, segment's start, rating version), so a replay gives the same."""
+def charge_id(source_event: str, meter: str, segment_from: str, rating_version: int) -> str:
+    """Derived from (source event, meter, `stamp` of the segment's start, rating version): a replay gives the same."""
+    return f"{source_event}/{meter}/{segment_from}/{rating_version}"
+
+
+def stamp(instant: datetime) -> str:
+    """An instant as it stands in a charge's id: `20261120T123001000005Z`."""
     # What "%Y%m%dT%H%M%S%fZ" writes, without strftime, which was the largest single cost of rating a request.
-    stamp = _instants.encode(segment_from.astimezone(UTC)).translate(None, b'-:."').decode()
-    if segment_from.microsecond == 0:
-        stamp = f"{stamp[:-1]}000000Z"
-    return f"{source_event}/{meter}/{stamp}/{rating_version}"
+    written = _instants.encode(instant.astimezone(UTC)).translate(None, b'-:."').decode()
+    return f"{written[:-1]}000000Z" if instant.microsecond == 0 else written
 
 
 def price_event_id(price_id: str, version: int) -> str:

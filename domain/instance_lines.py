@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from domain.calendar import HOUR, hour_start, is_whole_second, utc
+from domain.ids import charge_id, stamp
 from domain.money import EXACT, hour_amount
 from domain.prices import PriceBook, time_price_id
 from domain.rated_line import Unpriced, rated_line
@@ -47,9 +48,8 @@ def instance_lines(
         )
         lines.append(
             rated_line(
-                source_event,
+                charge_id(source_event, price.meter, stamp(segment_from), rating_version),
                 source_hash,
-                rating_version,
                 price,
                 quantity=_seconds(segment_until - segment_from),
                 unit="second",

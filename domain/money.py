@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from functools import lru_cache
 
 PLACES = 12
 QUANTUM = Decimal(1).scaleb(-PLACES)
@@ -16,7 +17,13 @@ _ROUNDED = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, O
 
 def token_amount(quantity: int, price_per_million: Decimal) -> Decimal:
     """tokens x price / 10^6, exact because a price has at most 6 decimals (checked where prices are loaded)."""
-    return EXACT.quantize(EXACT.scaleb(EXACT.multiply(Decimal(quantity), price_per_million), -6), QUANTUM)
+    return EXACT.multiply(quantity, _per_token(price_per_million))
+
+
+@lru_cache(maxsize=1024)
+def _per_token(price_per_million: Decimal) -> Decimal:
+    """With 12 places, so that any number of tokens times it has 12 as well."""
+    return EXACT.quantize(EXACT.scaleb(price_per_million, -6), QUANTUM)
 
 
 def hour_amount(seconds_into_hour: int, price_per_hour: Decimal) -> Decimal:

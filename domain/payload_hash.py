@@ -6,7 +6,7 @@ later release gives the same hash. The lists below never change; a new event ver
 
 from __future__ import annotations
 
-import hashlib
+from hashlib import sha256
 from operator import attrgetter
 
 import msgspec
@@ -70,8 +70,7 @@ CHARGE_V1 = (
     "segment_until",
 )
 
-_encoder = msgspec.json.Encoder(decimal_format="string", order="sorted")
-
+_encoded = msgspec.json.Encoder(decimal_format="string", order="sorted").encode
 
 _usage_v1 = attrgetter(*USAGE_V1)
 _instance_v1 = attrgetter(*INSTANCE_V1)
@@ -80,7 +79,7 @@ _charge_v1 = attrgetter(*CHARGE_V1)
 
 
 def _hash(values: tuple[object, ...]) -> str:
-    return hashlib.sha256(_encoder.encode(values)).hexdigest()[:32]
+    return sha256(_encoded(values)).hexdigest()[:32]
 
 
 def of_usage(data: TokensUsed) -> str:

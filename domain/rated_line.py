@@ -1,4 +1,4 @@
-"""One charge line from a price, a quantity and an amount: its id, its formula's inputs and its hash."""
+"""One charge line from a price, a quantity and an amount: its formula's inputs and its hash."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from decimal import Decimal
 import msgspec
 
 from domain import payload_hash
-from domain.ids import charge_id
 from schemas.charges import ChargeLine, Unit
 from schemas.prices import PriceRecorded
 
@@ -18,9 +17,8 @@ class Unpriced(Exception):
 
 
 def rated_line(
-    source_event: str,
+    id: str,
     source_hash: str,
-    rating_version: int,
     price: PriceRecorded,
     *,
     quantity: int,
@@ -30,7 +28,7 @@ def rated_line(
     segment_until: datetime,
 ) -> ChargeLine:
     line = ChargeLine(
-        id=charge_id(source_event, price.meter, segment_from, rating_version),
+        id=id,
         meter=price.meter,
         quantity=quantity,
         unit=unit,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from domain import payload_hash
 from domain.calendar import utc
@@ -23,6 +24,8 @@ from schemas.charges import ChargeLine, ChargesRaised, UnbilledReason
 from schemas.envelope import Event
 from schemas.instances import InstanceChanged
 from schemas.usage import TokensUsed
+
+Data = TypeVar("Data", TokensUsed, InstanceChanged)
 
 SOURCE_TOKENS = "/hydra/token_charges"
 SOURCE_INSTANCES = "/hydra/instance_charges"
@@ -65,10 +68,7 @@ def charges_for(usage: TokensUsed, event: Event[TokensUsed], prices: PriceBook) 
     _check(usage)
     version = rating_version_at(usage.ended)
     source_hash = payload_hash.of_usage(usage)
-    lines, reason = _lines_or_reason(
-        lambda: unbilled_usage(usage),
-        lambda: version.token_lines(usage, event.id, source_hash, prices, version.number),
-    )
+    lines, reason = _lines_or_reason(unbilled_usage, version.token_lines, usage, source_hash, event, prices, version)
     return ChargesRaised(
         source_event=event.id,
         source_type="usage",
@@ -95,8 +95,7 @@ def instance_charges_for(changed: InstanceChanged, event: Event[InstanceChanged]
     version = rating_version_at(event_time_of(changed))
     source_hash = payload_hash.of_instance(changed)
     lines, reason = _lines_or_reason(
-        lambda: unbilled_instance(changed),
-        lambda: version.instance_lines(changed, event.id, source_hash, prices, version.number),
+        unbilled_instance, version.instance_lines, changed, source_hash, event, prices, version
     )
     return ChargesRaised(
         source_event=event.id,
@@ -117,12 +116,18 @@ def instance_charges_for(changed: InstanceChanged, event: Event[InstanceChanged]
 
 
 def _lines_or_reason(
-    unbilled: Callable[[], UnbilledReason | None], lines: Callable[[], tuple[ChargeLine, ...]]
+    unbilled: Callable[[Data], UnbilledReason | None],
+    lines: Callable[[Data, str, str, PriceBook, int], tuple[ChargeLine, ...]],
+    data: Data,
+    source_hash: str,
+    event: Event[Data],
+    prices: PriceBook,
+    version: RatingVersion,
 ) -> tuple[tuple[ChargeLine, ...], UnbilledReason | None]:
     """The lines, or why there are none; what contradicts the contract raises Unratable."""
     try:
-        reason = unbilled()
-        return ((), reason) if reason else (lines(), None)
+        reason = unbilled(data)
+        return ((), reason) if reason else (lines(data, event.id, source_hash, prices, version.number), None)
     except Unpriced:
         return (), "unpriced"
     except ValueError as error:

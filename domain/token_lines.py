@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from domain.calendar import utc
+from domain.ids import charge_id, stamp
 from domain.money import token_amount
 from domain.prices import PriceBook, token_price_id
 from domain.rated_line import Unpriced, rated_line
@@ -37,22 +38,21 @@ def token_lines(
     if cached_price is None:
         # Not reported, or of no price of its own: all prompt tokens are input.
         cached = 0
-    counted = ((prompt - cached, input_price), (cached, cached_price), (output, output_price))
-    return tuple(
-        rated_line(
-            source_event,
-            source_hash,
-            rating_version,
-            price,
-            quantity=tokens,
-            unit="token",
-            amount=token_amount(tokens, price.unit_price),
-            segment_from=ended,
-            segment_until=ended,
-        )
-        for tokens, price in counted
-        if tokens and price is not None
-    )
+    at, lines = stamp(ended), []
+    for tokens, price in ((prompt - cached, input_price), (cached, cached_price), (output, output_price)):
+        if tokens and price is not None:
+            line = rated_line(
+                charge_id(source_event, price.meter, at, rating_version),
+                source_hash,
+                price,
+                quantity=tokens,
+                unit="token",
+                amount=token_amount(tokens, price.unit_price),
+                segment_from=ended,
+                segment_until=ended,
+            )
+            lines.append(line)
+    return tuple(lines)
 
 
 def _price(prices: PriceBook, model: str, meter: Meter, instant: datetime) -> PriceRecorded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from aiokafka import ConsumerRecord
@@ -65,7 +66,7 @@ class Charging(Generic[Data]):
         began = self._clock.now()
         await self._prices.catch_up()
         steps: list[Step] = []
-        charged: list[Event[ChargesRaised]] = []
+        event_times: list[datetime] = []
         to_park: list[tuple[ConsumerRecord, Rejected]] = []
         async with self._producer.whole_batches(CHARGES) as charges:
             for number, record in enumerate(records):
@@ -77,12 +78,13 @@ class Charging(Generic[Data]):
                     to_park.append((record, rejected))
                     continue
                 charges.add(message.subject, value)
-                charged.append(message)
+                # Not the message: kept until the batch's end, all of them would be memory that is cold by then.
+                event_times.append(message.time)
                 if message.data.unbilled == "unpriced":
                     to_park.append((record, UNPRICED))
         for record, cause in to_park:
             await self._parker.park(record, cause)
-        self._count(records, charged, to_park)
+        self._count(len(records), event_times, to_park)
         if self._traces is not None:
             for span in spans_of(steps, began, self._clock.now()):
                 self._traces.add(span)
@@ -130,13 +132,12 @@ class Charging(Generic[Data]):
 
     def _count(
         self,
-        records: Sequence[ConsumerRecord],
-        charged: Sequence[Event[ChargesRaised]],
+        records: int,
+        event_times: Sequence[datetime],
         to_park: Sequence[tuple[ConsumerRecord, Rejected]],
     ) -> None:
-        now = self._clock.now()
-        self._metrics.delays.observe((now - message.time).total_seconds() for message in charged)
+        self._metrics.delays.observe(self._clock.now(), event_times)
         unpriced = sum(cause is UNPRICED for _, cause in to_park)
-        self._metrics.events.inc(len(records))
+        self._metrics.events.inc(records)
         self._metrics.unpriced.inc(unpriced)
         self._metrics.parked.inc(len(to_park) - unpriced)

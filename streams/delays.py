@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import HistogramMetricFamily, Metric
@@ -20,11 +21,16 @@ class Delays:
         self._sum_s = 0.0
         registry.register(self)
 
-    def observe(self, delays_s: Iterable[float]) -> None:
-        """A delay below 0, which another machine's clock can make, counts as 0."""
-        for delay_s in delays_s:
-            self._counts[bisect_left(_BUCKETS_S, delay_s)] += 1
-            self._sum_s += max(0.0, delay_s)
+    def observe(self, now: datetime, event_times: Iterable[datetime]) -> None:
+        """Each from its event time to `now`. One below 0, which another machine's clock can make, counts as 0."""
+        delays_s = sorted([(now - time).total_seconds() for time in event_times])
+        below = 0
+        for bucket, bound_s in enumerate(_BUCKETS_S):
+            up_to = bisect_right(delays_s, bound_s)
+            self._counts[bucket] += up_to - below
+            below = up_to
+        self._counts[-1] += len(delays_s) - below
+        self._sum_s += sum(delays_s[bisect_left(delays_s, 0.0) :])
 
     def collect(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(

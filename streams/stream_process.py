@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import uvloop
 from pydantic import ValidationError
 
 from adapters import open_files
@@ -71,7 +72,7 @@ def run_stream(
     gc.freeze()
     gc.set_threshold(GARBAGE_AFTER_OBJECTS)
     try:
-        asyncio.run(_serve(process, settings, build(platform, settings)))
+        uvloop.run(_serve(process, settings, build(platform, settings)))
     except StopOnPurpose as reason:
         logger.critical("stopped on purpose: %s", stopped(platform.kafka_bootstrap, process, reason))
         return EXIT_STOP_ON_PURPOSE

@@ -118,7 +118,7 @@ class Writing:
 
     def _count(self, records: Sequence[ConsumerRecord], written: _Outcome) -> None:
         now = self._clock.now()
-        self._metrics.delays.observe((now - time).total_seconds() for time in written.event_times.values())
+        self._metrics.delays.observe(now, written.event_times.values())
         self._metrics.events.inc(len(records))
         self._metrics.parked.inc(len(written.rejected))
         self._metrics.rows.inc(written.rows)

@@ -43,7 +43,7 @@ MONEY = {"CNY": Decimal("12.345678901234")}
 def examples() -> list[tuple[str, msgspec.Struct]]:
     """(event id, data) of every event type, with every field set."""
     line = charges.ChargeLine(
-        id=ids.charge_id(REQUEST, "input_tokens", AT, 1),
+        id=ids.charge_id(REQUEST, "input_tokens", ids.stamp(AT), 1),
         meter="input_tokens",
         quantity=1500,
         unit="token",

@@ -22,7 +22,9 @@ hour_prices = st.decimals(min_value=0, max_value=100_000, places=12)
 
 @given(st.integers(0, 10**12), token_prices)
 def test_tokens_times_price_is_exact(tokens: int, price: Decimal) -> None:
-    assert Fraction(token_amount(tokens, price)) == tokens * Fraction(price) / 10**6
+    amount = token_amount(tokens, price)
+    assert Fraction(amount) == tokens * Fraction(price) / 10**6
+    assert amount.as_tuple().exponent == -12
 
 
 def test_a_price_of_seven_decimals_is_not_rounded_unseen() -> None:
