@@ -22,6 +22,9 @@ from streams.recorded_prices import RecordedPrices
 from streams.settings import StreamSettings
 from streams.stream_process import run_together
 
+BATCH_BYTES = 900_000
+"""Of one partition's charges before compression: below what Kafka takes, and few, because each request costs."""
+
 
 @dataclass(frozen=True)
 class Rater:
@@ -51,7 +54,9 @@ class ChargingStream:
             self.metrics.registry.register(self._traces)
         clock = SystemClock()
         stops = Stops(platform.kafka_bootstrap, rater.process)
-        self._producer = EventProducer(platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s)
+        self._producer = EventProducer(
+            platform.kafka_bootstrap, timeout_s=settings.kafka_timeout_s, batch_bytes=BATCH_BYTES
+        )
         self._prices = RecordedPrices(platform.kafka_bootstrap, self.metrics, stops)
         step = Charging(
             data_type,

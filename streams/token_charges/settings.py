@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from streams.settings import StreamSettings
@@ -14,3 +15,4 @@ class TokenChargesSettings(StreamSettings):
 
     port: int = 8011
     group: str = "hydra.token_charges"
+    batch_records_max: int = Field(default=5_000, ge=1, le=50_000)
