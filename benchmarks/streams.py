@@ -26,9 +26,11 @@ from tests.servers.clickhouse import running_clickhouse
 from tests.servers.kafka import running_kafka
 from tests.servers.stream import StreamProcess, running_stream
 
-EVENTS = 100_000
+EVENTS = 300_000
 STEADY_FROM = 0.15
 """Share of the events that a process may take to warm up."""
+LOOK_EVERY_S = 0.3
+"""Each look at /metrics costs the process that is measured some ms."""
 DEADLINE_S = 600.0
 PURE_EVENTS = 20_000
 PURE_ROUNDS = 3
@@ -110,7 +112,7 @@ async def steady(stream: StreamProcess, counter: str, total: int, pids: Mapping[
             break
         if now > deadline:
             raise RuntimeError(f"{stream.name} counted {count:.0f} of {total} {counter} in {DEADLINE_S:.0f} s")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(LOOK_EVERY_S)
     assert begun is not None
     if begun[0] >= total:
         raise RuntimeError(f"{stream.name} was through before it was looked at: raise EVENTS")

@@ -27,11 +27,13 @@ def check_plausible(data: msgspec.Struct) -> None:
     """Raise Implausible for the first field, of `data` or of a struct inside it, that is out of bounds."""
     # Every event of the money path comes through here: what nearly every field is takes the short way.
     for position, value in enumerate(msgspec.structs.astuple(data)):
+        if value is None:
+            continue
         kind = type(value)
         if kind is str:
             if len(value) <= TEXT_MAX:
                 continue
-        elif value is None or kind is bool:
+        elif kind is bool:
             continue
         elif kind is int:
             if 0 <= value <= INTEGER_MAX:

@@ -32,8 +32,8 @@ Rate = Callable[[Data, Event[Data], PriceBook], ChargesRaised]
 
 UNPRICED = Rejected("unpriced", "no price was in force at the event's time; replay it once the price is recorded")
 MESSAGE_BYTES_MAX = 1_000_000
-TURN_RECORDS = 100
-"""Records rated before others on the event loop get their turn."""
+TURN_RECORDS = 250
+"""Records rated, some 5 ms, before others on the event loop get their turn."""
 
 
 class Charging(Generic[Data]):
