@@ -61,6 +61,25 @@ def write_synced(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
+def _begin_numbered(record: InstanceRecord, epoch: int) -> None:
+    """Make up for the record that InstanceReport.next_epoch did not get to write once it had numbered `epoch`.
+
+    Periods must stay with the epoch that proved them: lifecycle would bill those of another one a second time.
+    """
+    if record.epoch > 0:
+        over = FinishedEpoch(
+            epoch=record.epoch,
+            beat=record.beat,
+            detail=record.detail or "the engine ended",
+            # An earlier write may have failed too; by the time of the number the last period was closed.
+            periods=tuple(msgspec.structs.replace(period, closed=True) for period in record.periods),
+        )
+        # As in next_epoch: of epochs that were never ready only the latest has something to say.
+        record.finished = (*(earlier for earlier in record.finished if earlier.periods), over)
+        record.beat, record.periods, record.state, record.detail = 0, (), "loading", None
+    record.epoch = epoch
+
+
 class InstanceRecords:
     """The records in `folder`, one pair of files an instance. All methods may raise OSError."""
 
@@ -79,9 +98,12 @@ class InstanceRecords:
         for path in sorted(self._folder.glob("*.epoch")):
             record = records.setdefault(path.stem, InstanceRecord(instance=path.stem))
             try:
-                record.epoch = max(record.epoch, int(path.read_text()))
+                number = int(path.read_text())
             except ValueError:
                 damaged.append(path.name)
+                continue
+            if number > record.epoch:
+                _begin_numbered(record, number)
         return records, damaged
 
     def save(self, record: InstanceRecord) -> None:
