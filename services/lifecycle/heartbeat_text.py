@@ -17,6 +17,10 @@ WORD_MAX = 32
 ADDRESS_MAX = 255
 PORT_MAX = 65_535
 PERIODS_MAX = 4_096
+DETAIL_MAX = 1_000
+"""It becomes the reason of events, which nobody takes once it is longer than domain/plausible.py allows."""
+INSTANCES_MAX = 4_096
+"""All are looked up by one query, whose driver takes 32,767 parameters."""
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2900, 1, 1, tzinfo=UTC)
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
@@ -44,15 +48,22 @@ def _check_node(heartbeat: NodeHeartbeat) -> None:
     _must(_counts(heartbeat.start) and _counts(heartbeat.beat), "its numbers are out of range")
     _must(_is_instant(heartbeat.sent), "its instant is out of range or has no time zone")
     _must(len(heartbeat.region) <= WORD_MAX and len(heartbeat.gpu) <= WORD_MAX, "its words are too long")
+    _must("\0" not in heartbeat.region + heartbeat.gpu, "its words hold a NUL")
     sizes = (heartbeat.gpus, heartbeat.memory_gb)
     _must(all(0 <= size <= 1_000_000 for size in sizes), "its sizes are out of range")
+    _must(len(heartbeat.instances) <= INSTANCES_MAX, "it lists too many instances")
+    _must(all(INSTANCE.fullmatch(name) for name in heartbeat.instances), "what it lists is no instance's id")
 
 
 def _check_instance(heartbeat: InstanceHeartbeat) -> None:
     _must(bool(INSTANCE.fullmatch(heartbeat.instance)), "its instance is no instance's id")
+    _must("\0" not in heartbeat.node, "its node holds a NUL")
     _must(_counts(heartbeat.epoch) and _counts(heartbeat.beat), "its numbers are out of range")
     _must(_is_instant(heartbeat.sent), "its instant is out of range or has no time zone")
     _must(heartbeat.address is None or _is_address(heartbeat.address), "its address is not host:port")
+    detail = heartbeat.detail or ""
+    _must(len(detail) <= DETAIL_MAX, "its detail is too long")
+    _must("\0" not in detail, "its detail holds a NUL")  # PostgreSQL stores none
     _must(len(heartbeat.periods) <= PERIODS_MAX, "it has too many periods")
     for period in heartbeat.periods:
         _must(_counts(period.number), "a period's number is out of range")

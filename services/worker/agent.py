@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import get_args
 
 from adapters.kafka.state_topic import StateTopic
+from domain.ids import INSTANCE
 from schemas.heartbeats import EngineState, NodeHeartbeat
 from schemas.placements import PlacementState
 from schemas.topics import PLACEMENTS
@@ -110,6 +111,10 @@ class Agent:
 
     def _start(self, placement: PlacementState) -> None:
         instance = placement.instance
+        if INSTANCE.fullmatch(instance) is None:
+            # It names files and stands in this node's heartbeats, which lifecycle would refuse whole.
+            logger.error("a placement of no instance is left out", extra={"instance": instance[:100]})
+            return
         record = self._records.setdefault(instance, InstanceRecord(instance=instance))
         if record.life == "ended_reported":
             return

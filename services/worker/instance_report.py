@@ -16,6 +16,7 @@ logger = logging.getLogger(__name__)
 FINISHED_MAX = 1024
 """Engine starts whose last heartbeat waits for Kafka; the oldest is dropped past it, and said so."""
 DETAIL_MAX = 200
+"""Characters. Lifecycle refuses a heartbeat, its ready seconds too, whose detail has over 1,000 of them or a NUL."""
 
 
 class InstanceReport:
@@ -197,7 +198,7 @@ class InstanceReport:
             state="failed",
             sent=self._site.clock.now(),
             periods=finished.periods[:REPORTED_MAX],
-            detail=finished.detail,
+            detail=_detail(finished.detail),  # its record may be from an agent that bounded it otherwise
         )
 
     def _keep_finished(self) -> None:
@@ -219,10 +220,9 @@ class InstanceReport:
         return ReadyPeriods(self._site.clock, self._site.settings.proof_gap_seconds, record.periods)
 
     def _set(self, state: EngineState, detail: str | None) -> None:
-        detail = detail[:DETAIL_MAX] if detail else None
         changed = self._record.state != state or not self._taken_up
         self._taken_up = True
-        self._record.state, self._record.detail = state, detail
+        self._record.state, self._record.detail = state, _detail(detail)
         if changed:
             self._last_word_acknowledged = False
         self._save()
@@ -239,3 +239,8 @@ class InstanceReport:
             logger.error(
                 "instance record cannot be written", extra={"instance": self._record.instance, "cause": error.strerror}
             )
+
+
+def _detail(reason: str | None) -> str | None:
+    """The reason as a heartbeat may carry it."""
+    return reason[:DETAIL_MAX].replace("\0", "\N{REPLACEMENT CHARACTER}") if reason else None

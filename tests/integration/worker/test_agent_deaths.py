@@ -109,6 +109,18 @@ async def test_an_agent_without_its_folder_is_a_new_node(new_agent: Agents) -> N
     assert await started(agent) != node
 
 
+async def test_a_placement_of_no_instance_silences_no_node(new_agent: Agents, lifecycle: Lifecycle) -> None:
+    """Lifecycle refuses a node's heartbeat that names anything else, and would place nothing there any more."""
+    agent, instance = new_agent(), new_instance()
+    node = await started(agent)
+    await lifecycle.place("../x", node)
+    await lifecycle.place(instance, node)
+    await lifecycle.until_state(instance, "ready")
+    await until("its node tells of it", lambda: any(instance in beat.instances for beat in lifecycle.nodes))
+    assert all("../x" not in beat.instances for beat in lifecycle.nodes if beat.node == node)
+    assert "a placement of no instance is left out" in agent.log
+
+
 async def test_two_agents_cannot_share_a_folder(new_agent: Agents) -> None:
     first = new_agent()
     await started(first)

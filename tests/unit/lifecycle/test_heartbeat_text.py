@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas import codec
 from schemas.heartbeats import InstanceHeartbeat, NodeHeartbeat, ReadyPeriod
-from services.lifecycle.heartbeat_text import ImpossibleHeartbeat, heartbeat_in
+from services.lifecycle.heartbeat_text import DETAIL_MAX, INSTANCES_MAX, ImpossibleHeartbeat, heartbeat_in
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -19,6 +19,10 @@ def raw(data: InstanceHeartbeat | NodeHeartbeat, **changes: object) -> bytes:
     event = json.loads(codec.encode(codec.event(data, id="x", source="/hydra/worker", subject="x", time=NOW)))
     event["data"] |= changes
     return json.dumps(event).encode()
+
+
+def instances(count: int) -> tuple[str, ...]:
+    return tuple(f"i-{number:012x}" for number in range(count))
 
 
 INSTANCE = InstanceHeartbeat(
@@ -50,6 +54,13 @@ def test_heartbeats_of_both_kinds_come_through_whole() -> None:
     assert heartbeat_in(raw(NODE)) == NODE
 
 
+def test_what_fills_a_bound_comes_through_whole() -> None:
+    told = msgspec.structs.replace(INSTANCE, detail="字" * DETAIL_MAX)
+    assert heartbeat_in(raw(told)) == told
+    full = msgspec.structs.replace(NODE, instances=instances(INSTANCES_MAX))
+    assert heartbeat_in(raw(full)) == full
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -66,6 +77,11 @@ def test_heartbeats_of_both_kinds_come_through_whole() -> None:
         {"periods": [PERIOD | {"ready_seconds": 10**12}]},
         {"periods": [PERIOD | {"number": 0}]},
         {"periods": [PERIOD] * 5_000},
+        {"node": "n-0123456789a\0"},
+        {"detail": "the model\0s files are missing"},
+        {"detail": "d" * (DETAIL_MAX + 1)},
+        {"detail": "d" * 4_097},
+        {"detail": "d" * 1_048_576},
     ],
 )
 def test_an_instances_impossible_heartbeat_is_refused(change: dict[str, object]) -> None:
@@ -75,7 +91,21 @@ def test_an_instances_impossible_heartbeat_is_refused(change: dict[str, object])
 
 @pytest.mark.parametrize(
     "change",
-    [{"node": "x"}, {"gpus": -1}, {"gpus": 10**9}, {"region": "r" * 40}, {"gpu": "g" * 40}, {"sent": "2026-11-01"}],
+    [
+        {"node": "x"},
+        {"gpus": -1},
+        {"gpus": 10**9},
+        {"region": "r" * 40},
+        {"gpu": "g" * 40},
+        {"sent": "2026-11-01"},
+        {"region": "sh\0"},
+        {"gpu": "h20\0"},
+        {"instances": ["i-0123456789ab", "i-1"]},
+        {"instances": ["i-0123456789ab\n"]},
+        {"instances": ["i-0123456789a\0"]},
+        {"instances": instances(INSTANCES_MAX + 1)},
+        {"instances": instances(32_768)},
+    ],
 )
 def test_a_nodes_impossible_heartbeat_is_refused(change: dict[str, object]) -> None:
     with pytest.raises((ImpossibleHeartbeat, msgspec.DecodeError)):

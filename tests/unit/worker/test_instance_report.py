@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from schemas import codec
 from schemas.heartbeats import InstanceHeartbeat
+from services.lifecycle.heartbeat_text import heartbeat_in
 from services.worker.instance_report import InstanceReport
 from services.worker.ready_periods import REPORTED_MAX
-from services.worker.records import InstanceRecord
+from services.worker.records import FinishedEpoch, InstanceRecord
 from tests.unit.worker.moved_clock import MovedClock
 from tests.unit.worker.one_instance import INSTANCE, Place
 
@@ -206,3 +208,36 @@ def test_an_agent_without_room_on_its_disk_goes_on(place: Place, clock: MovedClo
     (place.folder / "instances").rename(place.folder / "away")
     ready_for(report, clock, 2)
     assert shown(said(report)) == (1, 1, "ready", [(1, 2, False)])
+
+
+def heard(heartbeat: InstanceHeartbeat) -> InstanceHeartbeat:
+    """As lifecycle reads it."""
+    event = codec.event(heartbeat, id="x", source="/hydra/worker", subject=INSTANCE, time=heartbeat.sent)
+    read = heartbeat_in(codec.encode(event))
+    assert isinstance(read, InstanceHeartbeat)
+    return read
+
+
+def test_no_reason_costs_an_instance_its_ready_seconds(place: Place, clock: MovedClock) -> None:
+    """Lifecycle refuses a heartbeat whole, its seconds too, for a detail that is too long or holds a NUL."""
+    report = new_report(place)
+    report.next_epoch(0)
+    ready_for(report, clock, 3)
+    report.seen_not_ready("no\0answer" + "r" * 1_048_576)
+    current = said(report)
+    assert heard(current) == current
+    assert current.detail is not None and current.detail.startswith("no\N{REPLACEMENT CHARACTER}answerr")
+    report.failed("\0" * 5_000)
+    report.next_epoch(0)
+    of_finished = said(report)
+    assert shown(heard(of_finished)) == (1, 2, "failed", [(1, 3, True)])
+
+
+def test_no_reason_that_an_earlier_agent_kept_costs_ready_seconds(place: Place, clock: MovedClock) -> None:
+    before = new_report(place)
+    before.next_epoch(0)
+    ready_for(before, clock, 3)
+    periods = said(before).periods
+    kept = FinishedEpoch(epoch=1, beat=1, detail="\0" + "r" * 5_000, periods=periods)
+    place.records.save(InstanceRecord(instance=INSTANCE, epoch=2, finished=(kept,)))
+    assert heard(said(started_again(place))).periods == periods
