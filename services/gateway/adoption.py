@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from adapters.errors import Unavailable
 from adapters.kafka.producer import EventProducer
 from schemas import topics
 from services.gateway.metrics import Metrics
-from services.gateway.spool_files import DAMAGED_SUFFIX, FolderLock, left_behind, segments, sync
+from services.gateway.spool_files import DAMAGED_SUFFIX, FolderLock, check_records, left_behind, segments, sync
 
 logger = logging.getLogger(__name__)
 
@@ -31,39 +32,49 @@ class Adoption:
 
     async def run(self, own_leftovers: list[Path]) -> None:
         """`own_leftovers` are segments that an earlier run under this gateway's own name has left."""
-        leftovers: list[Path] = []
         while True:
             self._metrics.damaged_spools = sum(1 for _ in self._root.glob(f"*{DAMAGED_SUFFIX}"))
             try:
-                if own_leftovers:
-                    leftovers, own_leftovers = own_leftovers, []
-                    if not await self._publish_readable(self._own, leftovers):
-                        own_leftovers = leftovers  # counted at each look, as another's is, so that the alert goes on
-                await self.adopt_all()
+                await self.adopt_all(own_leftovers)
                 self._metrics.adoption_waits_since = None
             except (Unavailable, OSError) as error:
                 if self._metrics.adoption_waits_since is None:
                     self._metrics.adoption_waits_since = time.monotonic()
-                own_leftovers = [path for path in leftovers if path.exists()]
                 logger.warning("adoption waits", extra={"cause": str(error)})
                 await asyncio.sleep(min(self._interval_s, 2.0))
                 continue
             await asyncio.sleep(self._interval_s)
 
-    async def adopt_all(self) -> None:
-        """Adopt every folder that nobody holds. Raises Unavailable with Kafka away."""
-        for folder in sorted(self._root.iterdir()):
-            if folder == self._own or not folder.is_dir():
-                continue
-            lock = FolderLock(folder)
-            if not lock.take():
-                continue
+    async def adopt_all(self, own_leftovers: Sequence[Path] = ()) -> None:
+        """Adopt what is left of `own_leftovers`, then every folder that nobody holds.
+
+        Raises Unavailable at once with Kafka away. Raises the first OSError of a folder once all others had their turn.
+        """
+        failed: OSError | None = None
+        for folder in sorted(self._root.iterdir(), key=lambda folder: (folder != self._own, folder)):
             try:
-                if await self._publish_readable(folder, segments(folder)):
-                    lock.remove_folder()
-                    logger.info("spool adopted", extra={"folder": folder.name})
-            finally:
-                lock.release()
+                if folder == self._own:
+                    # At each look, as another's is: one that cannot be read is counted until it is gone.
+                    if left := [path for path in own_leftovers if path.exists()]:
+                        await self._publish_readable(folder, left)
+                elif folder.is_dir():
+                    await self._adopt(folder)
+            except OSError as error:
+                logger.error("spool cannot be adopted", extra={"folder": folder.name, "cause": str(error)})
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    async def _adopt(self, folder: Path) -> None:
+        lock = FolderLock(folder)
+        if not lock.take():
+            return
+        try:
+            if await self._publish_readable(folder, segments(folder)):
+                lock.remove_folder()
+                logger.info("spool adopted", extra={"folder": folder.name})
+        finally:
+            lock.release()
 
     async def _publish_readable(self, folder: Path, paths: list[Path]) -> bool:
         try:
@@ -83,6 +94,9 @@ class Adoption:
         # Their gateway may have died between a write and its sync. An end that is published and then lost with the
         # machine's power would be contradicted by the next adopter.
         await asyncio.to_thread(sync, paths)
+        # A record that cannot be read keeps the spool where it is: what had left before it would leave at every look.
+        for path in paths:
+            await asyncio.to_thread(check_records, path)
         for left in left_behind(paths, damaged):
             batch.append((left.account, left.event))
             lost += left.lost

@@ -135,6 +135,12 @@ def salvaged(data: bytes) -> tuple[list[bytes], int, bool]:
         offset, damaged = start, True
 
 
+def check_records(path: Path) -> None:
+    """Raises ValueError where a whole record of this segment is none of ours, OSError where the file cannot be read."""
+    for payload in salvaged(path.read_bytes())[0]:
+        parsed(payload)
+
+
 def cut_torn_end(path: Path) -> int:
     """Cut what a crash has left behind the newest segment's last record; returns the bytes cut.
 

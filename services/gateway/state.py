@@ -134,7 +134,8 @@ class PlatformState:
         written = 0.0
         while True:
             await asyncio.sleep(self._snapshot_interval_s)
-            if self._confirmed_wall is None or self._confirmed_wall <= written:
+            # Not "later than": behind a clock that was set back, nothing would be kept until it is there again.
+            if self._confirmed_wall is None or self._confirmed_wall == written:
                 continue
             current = snapshot.Snapshot(
                 confirmed=self._confirmed_wall,

@@ -1,5 +1,6 @@
 """What is kept for a start without Kafka."""
 
+import asyncio
 import errno
 import os
 import threading
@@ -14,9 +15,10 @@ import pytest
 from schemas.accounts import AccountState, ApiKeyState
 from schemas.deployments import DeploymentState, Endpoint
 from services.gateway import snapshot
+from services.gateway import state as state_module
 from services.gateway.snapshot import Snapshot
 from services.gateway.state import SNAPSHOT_AGE_MAX_S, SNAPSHOT_AHEAD_S_MAX, PlatformState
-from tests.servers.gateway_in_process import InProcess
+from tests.servers.gateway_in_process import InProcess, until
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ACCOUNT = "u-0123456789ab"
@@ -174,3 +176,37 @@ async def test_one_from_the_future_is_not_used_since_its_age_cannot_be_told(made
     state = state_of(made, path)
     state.load_snapshot()
     assert state.age_s() == float("inf") and "public/m" not in made.gateway.routes.services
+
+
+class Confirmed(PlatformState):
+    """As with Kafka there and read to its end, at every time that it is asked."""
+
+    def _caught_up(self) -> bool:
+        return True
+
+    async def _confirm(self) -> None:
+        pass
+
+
+async def test_one_is_written_though_the_wall_clock_was_set_back(
+    made: InProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there seems to come from the future, and a start without Kafka would not use it."""
+    path, shown = tmp_path / "snapshot.json", NOW
+
+    def kept() -> float | None:
+        found = snapshot.load(path)
+        return found.confirmed if found is not None else None
+
+    monkeypatch.setattr(state_module, "wall_now", lambda: shown)
+    monkeypatch.setattr(state_module, "CONFIRM_INTERVAL_S", 0.01)
+    admission, routes = made.gateway.admission, made.gateway.routes
+    state = Confirmed("127.0.0.1:1", admission, routes, path, snapshot_interval_s=0.01, kafka_wait_s=1.0)
+    following = asyncio.create_task(state.follow())
+    try:
+        await until(lambda: kept() == NOW.timestamp())
+        shown = NOW - timedelta(hours=1)
+        await until(lambda: kept() == shown.timestamp())
+    finally:
+        following.cancel()
+        await asyncio.wait([following])
