@@ -49,12 +49,17 @@ class PriceRecorder:
     async def run(self) -> None:
         """Record what is new, then follow until cancelled. Raises StopOnPurpose where the text may not be recorded."""
         following = asyncio.create_task(self._follower.run(), name="prices")
+        recording = asyncio.create_task(self._record(), name="price text")
         try:
-            await self._record()
+            # Where the log is not whole, the follower ends while recording still waits for it.
+            done, _ = await asyncio.wait((following, recording), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
             await following
         finally:
             following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+            recording.cancel()
+            await asyncio.gather(following, recording, return_exceptions=True)
 
     def versions(self) -> list[PriceRecorded]:
         """Every recorded version, by price and beginning."""

@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.kafka.stops import Stops
 from adapters.kafka.topics import create_topics
+from domain.stops import gap_text, unanswered
 from schemas import codec
 from schemas.prices import PriceRecorded
 from schemas.topics import PRICES
+from tests.faults.operator import truncate
 from tests.servers.control_process import ROOT, ControlProcess, running_control
 from tests.servers.kafka import running_kafka
 from tests.servers.topic_reading import records_of
@@ -84,6 +87,33 @@ async def test_the_text_is_recorded_once_and_an_edit_stops_billing(
         assert "deepseek-r1/" in last
         assert "Traceback" not in stopped.stderr
     assert await recorded(own_kafka) == second
+
+
+async def test_a_log_of_prices_that_lost_its_beginning_stops_billing_until_the_gap_is_named(
+    tmp_path: Path, unused_port: Callable[[], int]
+) -> None:
+    config = tmp_path / "config"
+    shutil.copytree(ROOT / "config", config)
+    (config / "prices.yaml").write_text(TEXT)
+    with running_kafka(tmp_path / "kafka") as server:
+        kafka = server.node.bootstrap
+        await create_topics(kafka)
+        settings = {
+            "HYDRA_CONFIG_DIR": str(config),
+            "HYDRA_CLICKHOUSE_URL": f"http://127.0.0.1:{unused_port()}",
+        }
+        with running_control("billing", tmp_path / "home", kafka, wait_for="live", **settings) as billing:
+            _until_logged(billing, "deepseek-r1/output_tokens@1")
+        await truncate(kafka, PRICES, {0: 1})
+        stopped = _ended(tmp_path / "home", kafka, unused_port(), settings)
+        assert stopped.returncode == 78, stopped.stderr
+        assert f"--gap {PRICES.name}/0:0-0" in stopped.stderr.strip().splitlines()[-1]
+        stop = unanswered(await Stops(kafka, "billing").noted())
+        assert stop is not None and [gap_text(gap) for gap in stop.gaps] == [f"{PRICES.name}/0:0-0"]
+        await Stops(kafka, "billing").note_accepted(stop, "lost with a disk", "a test")
+        with running_control("billing", tmp_path / "home", kafka, wait_for="live", **settings) as billing:
+            # The price that is lost is recorded once more: the text has it.
+            _until_logged(billing, "deepseek-r1/input_tokens@1")
 
 
 def _until_logged(billing: ControlProcess, expected: str) -> None:
