@@ -15,7 +15,8 @@ class MessageParked(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     """`hydra.parked.v1`, key and id `<processor>/<topic>/<partition>/<offset>`: repeats of one parking are one.
 
     `key` and `value` are the original bytes (base64 in JSON). `detail` says what was wrong in one sentence and
-    quotes no field of the message.
+    quotes no field of the message. `value_bytes` is set where they were too many to be kept: then `key` and `value` are
+    left out, and the message has only its own topic.
     """
 
     processor: str
@@ -27,6 +28,7 @@ class MessageParked(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     parked_at: Instant
     value: bytes
     key: bytes | None = None
+    value_bytes: Count | None = None
 
 
 class ParkedReplayed(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

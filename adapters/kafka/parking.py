@@ -22,6 +22,9 @@ from schemas.envelope import Event
 from schemas.parked import MessageParked, ParkedReplayed
 from schemas.topics import PARKED, TOPICS, TYPE_NAMES
 
+KEPT_BYTES_MAX = 1_400_000
+"""Of key and value: in base64, with the rest, they fit the 2 MiB that a message of `hydra.parked` may have. A broker
+bounds a message by what it is compressed, so a larger one can be met."""
 READ_RECORDS = 100
 """Of up to 2 MiB each."""
 
@@ -49,9 +52,11 @@ class Parker:
         self.parked = 0
 
     async def park(self, record: ConsumerRecord, rejected: Rejected) -> None:
-        """Publish the whole record with its reason and wait for Kafka; raises Unavailable."""
+        """Publish the record, whole unless it is too large, with its reason and wait for Kafka; raises Unavailable."""
         id = parked_id(self._processor, record.topic, record.partition, record.offset)
         now = self._clock.now()
+        value, key = record.value or b"", record.key
+        fits = len(value) + len(key or b"") <= KEPT_BYTES_MAX
         data = MessageParked(
             processor=self._processor,
             topic=record.topic,
@@ -60,8 +65,9 @@ class Parker:
             reason=rejected.reason,
             detail=rejected.detail,
             parked_at=now,
-            value=record.value or b"",
-            key=record.key,
+            value=value if fits else b"",
+            key=key if fits else None,
+            value_bytes=None if fits else len(value),
         )
         event = codec.event(data, id=id, source=f"/hydra/{self._processor}", subject=id, time=now)
         await self._producer.publish(PARKED, id, codec.encode(event))
@@ -162,12 +168,15 @@ async def replay_listed(bootstrap: str, entries: Iterable[ParkedEntry], producer
 async def replay_parked(entries: Iterable[ParkedEntry], producer: EventProducer, clock: Clock) -> int:
     """Publish each message's original bytes to its own topic again and note it; returns how many.
 
-    Ids are derived from content, so a message that had been processed after all changes nothing.
+    Ids are derived from content, so a message that had been processed after all changes nothing. One that was too large
+    to be kept is passed over.
     """
     topics = {topic.name: topic for topic in TOPICS}
     count = 0
     for entry in entries:
         message = entry.message
+        if message.value_bytes is not None:
+            continue
         key = (message.key or b"").decode(errors="replace")
         await producer.publish(topics[message.topic], key, bytes(message.value))
         now = clock.now()

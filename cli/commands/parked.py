@@ -62,6 +62,8 @@ async def _replay(ids: set[str], reason: str | None) -> int:
     entries, _ = await list_parked(kafka, REPLAYED_MAX)
     if unknown := ids - {entry.id for entry in entries}:
         raise CommandFailed(f"not parked: {', '.join(sorted(unknown))}", EXIT_NOT_FOUND)
+    if lost := sorted(e.id for e in entries if e.id in ids and e.message.value_bytes is not None):
+        raise CommandFailed(f"too large to have been kept, they lie on their own topics alone: {', '.join(lost)}")
     if ids:
         chosen = [entry for entry in entries if entry.id in ids]
     else:

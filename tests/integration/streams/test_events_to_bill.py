@@ -7,6 +7,7 @@ from datetime import timedelta
 from fractions import Fraction
 
 import msgspec
+from aiokafka import AIOKafkaProducer
 
 from adapters.clickhouse.open_matters import OpenMatters, open_matters
 from adapters.clock import SystemClock
@@ -78,6 +79,26 @@ async def test_poison_is_parked_with_its_reason_and_the_rest_goes_on(way: Billin
     ]
     seen = await way.clickhouse.query("SELECT count() FROM v_parked")
     assert seen == [(len(parked),)]
+
+
+async def test_a_message_too_large_to_be_parked_whole_holds_nobody_up(way: BillingWay) -> None:
+    """Kafka bounds a message by what it is compressed; parked it would be larger than any message may be."""
+    rater, warehouse = way.start("token_charges", "warehouse")
+    async with AIOKafkaProducer(
+        bootstrap_servers=way.bootstrap, compression_type="gzip", max_request_size=8_000_000
+    ) as foreign:
+        await foreign.send_and_wait(USAGE.name, b"0" * 3_000_000, key=b"u-1")
+    good = usage(1)
+    await way.publish(good)
+    await way.settled(rater.name, warehouse.name)
+    bills_agree(await way.spent(), bill_oracle.spent([good]))
+    entries = await read_parked(way.bootstrap)
+    assert {(entry.message.processor, entry.message.reason) for entry in entries} == {
+        ("token_charges", "undecodable"),
+        ("warehouse", "undecodable"),
+    }
+    assert {(len(entry.message.value), entry.message.value_bytes) for entry in entries} == {(0, 3_000_000)}
+    assert await replay_parked(entries, way.producer, SystemClock()) == 0
 
 
 async def test_what_had_no_price_is_charged_once_it_is_recorded_and_replayed(way: BillingWay) -> None:
