@@ -2,3 +2,7 @@
 
 What a message means is decided by whoever uses these; Faust lives in streams/live_spend alone.
 """
+
+from adapters.kafka.lost_connections import tell_lost_connections
+
+tell_lost_connections()
