@@ -38,8 +38,8 @@ class _Server(uvicorn.Server):
 class HealthServer:
     """Serves on `host`:`port` from `start` to `stop`; port 0 takes a free one, `port` then tells which.
 
-    `ready` is asked on each GET /health/ready: 200 or 503 with `{"status": ..., "reason": ...}`, and with a
-    `warning` while the wall clock is wrong. It must not block.
+    `ready` is asked on each GET /health/ready: 200 or 503 with `{"status": ..., "reason": ...}`, with the words of
+    `note`, if any, and with a `warning` while the wall clock is wrong. Neither may block.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class HealthServer:
         port: int,
         ready: Readiness,
         *,
+        note: Callable[[], str] = str,
         registry: CollectorRegistry = REGISTRY,
         port_setting: str = "the process's port setting",
         read_timeout_s: float = READ_TIMEOUT_S,
@@ -55,6 +56,7 @@ class HealthServer:
         self._host = host
         self.port = port
         self._ready = ready
+        self._note = note
         self._exposition = Exposition(registry, lambda: ready()[0])
         self._port_setting = port_setting
         self._read_timeout_s = read_timeout_s
@@ -122,7 +124,8 @@ class HealthServer:
     async def _is_ready(self, request: Request) -> Response:
         ready, reason = self._ready()
         status = "ready" if ready else "not_ready"
-        body = {"status": status, "reason": reason} | DRIFT.warning()
+        note = self._note()
+        body = {"status": status, "reason": reason} | ({"note": note} if note else {}) | DRIFT.warning()
         return JSONResponse(body, status_code=200 if ready else 503)
 
     async def _metrics(self, request: Request) -> Response:

@@ -87,6 +87,9 @@ class ChargingStream:
             return False, "prices cannot be read: Kafka is away"
         return self._consumer.ready, self._consumer.reason
 
+    def note(self) -> str:
+        return ""
+
     async def lag(self) -> int:
         return await self._consumer.lag()
 

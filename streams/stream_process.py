@@ -47,6 +47,10 @@ class Stream(Protocol):
 
     def readiness(self) -> tuple[bool, str]: ...
 
+    def note(self) -> str:
+        """What an operator is to know while it is ready as well; mostly nothing."""
+        ...
+
     async def run(self) -> None: ...
 
     async def lag(self) -> int: ...
@@ -98,6 +102,7 @@ async def _serve(process: str, settings: StreamSettings, stream: Stream) -> None
         settings.host,
         settings.port,
         watch.readiness,
+        note=stream.note,
         registry=stream.metrics.registry,
         port_setting=f"HYDRA_{process.upper()}_PORT",
     )

@@ -50,6 +50,9 @@ class LiveSpendStream:
             return False, "hydra.spend is being read from its beginning"
         return self._publisher.settled, "" if self._publisher.settled else "balances are being published"
 
+    def note(self) -> str:
+        return ""
+
     async def lag(self) -> int:
         ends = await self._ends(self._view.owned)
         return sum(max(0, end - self._view.next_offset(number)) for number, end in ends.items())

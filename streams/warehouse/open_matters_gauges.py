@@ -1,4 +1,7 @@
-"""Shows on /metrics what waits for a person. Counters alone forget at a restart that something is parked."""
+"""Shows on /metrics, and in a word for `hydra status`, what waits for a person.
+
+Counters alone forget at a restart that something is parked.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ class OpenMattersGauges:
         self._conflicts = Gauge("hydra_conflicts", "Ids that have two hashes, in all", registry=registry)
         # 0 would say that there are none, and the first count after a restart that all of them are new.
         self._conflicts.set(math.nan)
+        self.note = ""
 
     async def count(self) -> None:
         """Raises Unavailable."""
@@ -36,3 +40,13 @@ class OpenMattersGauges:
             for reason in get_args(ParkedReason):
                 self._parked.labels(processor, reason).set(found.parked.get((processor, reason), 0))
         self._conflicts.set(found.conflicts)
+        self.note = _note(sum(found.parked.values()), found.conflicts)
+
+
+def _note(parked: int, conflicts: int) -> str:
+    said = []
+    if parked:
+        said.append(f"parked messages wait for you: {parked} (hydra parked)")
+    if conflicts:
+        said.append(f"ids with two contents: {conflicts} (view conflicts)")
+    return "; ".join(said)

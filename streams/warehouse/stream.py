@@ -93,6 +93,9 @@ class WarehouseStream:
             return False, "ClickHouse does not answer"
         return self._consumer.ready, self._consumer.reason
 
+    def note(self) -> str:
+        return self._open_matters.note
+
     async def lag(self) -> int:
         return await self._consumer.lag()
 

@@ -115,6 +115,8 @@ class Writing:
         if result.conflicts:
             logger.error("events in conflict", extra={"ids": sorted(result.conflicts)[:20]})
             self._metrics.conflicts.inc(len(result.conflicts))
+            # A conflict changes the total of hours in which another member may be stating newer charges just now.
+            self._overtaken_hours |= result.hours
 
     def _count(self, records: Sequence[ConsumerRecord], written: _Outcome) -> None:
         now = self._clock.now()
