@@ -6,9 +6,9 @@ import asyncio
 import itertools
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -28,6 +28,8 @@ NAMED_MAX = 12
 
 Row = dict[str, Any]
 GONE = ("client_gone", "client_gone_unreported")
+TO_THE_SECOND = timedelta(seconds=1)
+"""A stop within a second may leave that second billed: seconds are whole."""
 STOPPED = ("draining", "ended", "written_off")
 
 
@@ -131,7 +133,8 @@ def compare(
     equal_before = False
     while True:
         try:
-            comparison = Comparison(sent, read_books(platform, accounts), Truth(platform.home), parked, full)
+            books, truth = read_books(platform, accounts), Truth(platform.home)
+            comparison = Comparison(sent, books, truth, parked, full, _deleted(loads))
             differences, unread = comparison.differences(), ""
         except Mismatch as error:
             differences, unread = [str(error)], ""
@@ -150,15 +153,34 @@ def compare(
         time.sleep(POLL_S)
 
 
+def _deleted(loads: Iterable[Load]) -> dict[str, datetime]:
+    """By access path."""
+    return {
+        f"{customer.account}/{service}": at
+        for load in loads
+        for customer in load.customers
+        for service, at in customer.deleted.items()
+    }
+
+
 class Comparison:
     """One look at the books. Each `_...` yields a sentence for whatever is not as it must be."""
 
-    def __init__(self, sent: list[Sent], books: Books, truth: Truth, parked: int, full: bool) -> None:
+    def __init__(
+        self,
+        sent: list[Sent],
+        books: Books,
+        truth: Truth,
+        parked: int,
+        full: bool,
+        deleted: Mapping[str, datetime] | None = None,
+    ) -> None:
         self._sent = sent
         self._books = books
         self._truth = truth
         self._parked = parked
         self._full = full
+        self._deleted = deleted or {}
         self._prices = Prices()
         self._by_client_id = {one.client_id: one for one in sent}
         self._of_request = truth.served_by_request()
@@ -278,6 +300,9 @@ class Comparison:
             if row["billable_from"] is not None:
                 start, end = _instant(row["billable_from"]), _instant(row["billable_until"])
                 counted[instance] += int(row["billable_seconds"])
+                deleted = self._deleted.get(row["access_path"])
+                if deleted is not None and end > deleted + TO_THE_SECOND:
+                    yield f"{instance} is billed until {end}, the deletion of its service was accepted by {deleted}"
                 if row["billing"] == "time":
                     timed.add(instance)
                     due[instance] += self._prices.of_time(row["region"], row["spec"], start, end)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -62,6 +63,8 @@ class Customer:
     account: str
     key: str = field(repr=False)
     services: tuple[str, ...]
+    deleted: dict[str, datetime] = field(default_factory=dict, compare=False)
+    """By service: when its deletion had been accepted at the latest. Nothing of it may be billed from then on."""
 
     @property
     def models(self) -> list[str]:
@@ -91,6 +94,7 @@ def end_services(platform: Platform, customers: list[Customer]) -> None:
     for customer in customers:
         for service in customer.services:
             platform.hydra("service", "delete", service, "--confirm", service, "--account", customer.account)
+            customer.deleted[service] = datetime.now(UTC)
 
 
 class NotingCaller(Caller):

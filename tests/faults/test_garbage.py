@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ EACH = int(os.environ.get("HYDRA_FAULTS_GARBAGE", "40"))
 CALLS = int(os.environ.get("HYDRA_FAULTS_CALLS", "250"))
 """Spoilt requests to each service; 0: all that there are."""
 HEALTH = {"clickhouse": "/ping"}
+REFUSED = re.compile(rb"HTTP/1\.[01] (4\d\d|501|505) ")
 PARKED_WITHIN_S = 180.0
 MODEL = "public/deepseek-r1"
 
@@ -253,7 +255,9 @@ def test_bytes_that_are_no_request_are_refused_on_every_port(platform: Platform)
         for what, sent in no_requests(chance):
             answer = answer_to(port, sent)
             head = answer.split(b"\r\n", 1)[0]
-            assert b"Traceback" not in answer and b" 500" not in head, (name, what, answer[:500])
+            assert b"Traceback" not in answer, (name, what, answer[:500])
+            # Closed without a word, or told that it is wrong; a name of the host alone may be anything.
+            assert not answer or REFUSED.match(head) or what == "a host that none is", (name, what, answer[:500])
             assert httpx.get(platform.url(name) + HEALTH.get(name, "/health/live"), timeout=30).status_code == 200, what
 
 
@@ -300,6 +304,7 @@ def assert_sound(answer: httpx.Response, call: Call) -> None:
 def test_no_process_died_of_it_or_showed_a_traceback(platform: Platform) -> None:
     for one in statuses(platform).values():
         assert (one["restarts"], one["state"] in ("ready", "done")) == (0, True), one
+    assert statuses(platform)["warehouse"]["reason"].startswith("parked messages wait for you: ")
     for log in sorted(Path(platform.home / "logs").rglob("*.log")):
         text = log.read_text(errors="replace")
         assert "Traceback" not in text, (log.name, text[text.index("Traceback") :][:2000])

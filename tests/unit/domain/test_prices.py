@@ -112,6 +112,7 @@ def test_prices_of_others_are_not_seen() -> None:
         {"unit_price": Decimal("4." + "0" * 13)},
         {"unit_price": Decimal("0E-13")},
         {"unit_price": Decimal("-1")},
+        {"unit_price": Decimal("-0")},
         {"unit_price": Decimal("NaN")},
         {"unit_price": Decimal("1e13")},
         {"per": 1000},

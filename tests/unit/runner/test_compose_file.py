@@ -407,3 +407,16 @@ def test_the_page_says_who_can_read_which_file() -> None:
     assert (
         f"mode 0{OWNERS_ONLY:o}" in section and f"mode 0{READABLE:o}" in section and "/run/handed/password" in section
     )
+
+
+def test_a_change_of_code_installs_nothing_anew() -> None:
+    """Layers below a COPY of what has changed are made again: of the code's, only what takes seconds may be."""
+    stages = re.split(r"(?m)^FROM ", (ROOT / "Dockerfile").read_text())[1:]
+    with_code = [stage for stage in stages if re.search(r"(?m)^COPY \. \.$", stage)]
+    assert with_code
+    for stage in with_code:
+        before, _, behind = stage.partition("COPY . .")
+        assert "pip install" in before and "pip install" not in behind
+    for stage in stages:
+        installs, code = stage.find("pip install"), re.search(r"(?m)^COPY (\. \.|--from=platform .*/opt/hydra)", stage)
+        assert code is None or installs < code.start()

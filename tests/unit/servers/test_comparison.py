@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from tests.faults.truth import Truth
 ACCOUNT, MODEL = "u-000000000001", "deepseek-r1"
 REGION, SPEC = "sh-02", "rtx4090-1x24g"
 COMPLETED, GONE = (f"cmp-{n:032x}" for n in (1, 2))
+SERVICE = f"{ACCOUNT}/own"
 INSTANCE, OTHERS = "i-000000000001", "i-000000000002"
 
 
@@ -30,9 +32,10 @@ class World:
     home: Path
     sent: list[Sent]
     books: Books
+    deleted: dict[str, datetime] = field(default_factory=dict)
 
     def differences(self) -> list[str]:
-        return Comparison(self.sent, self.books, Truth(self.home), 0, False).differences()
+        return Comparison(self.sent, self.books, Truth(self.home), 0, False, self.deleted).differences()
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def right_books() -> Books:
         for id in (COMPLETED, GONE)
         for meter, quantity, amount in (("input_tokens", 10, "0.00004"), ("output_tokens", 5, "0.00008"))
     ]
-    place = {"instance": INSTANCE, "billing": "operator", "region": REGION, "spec": SPEC}
+    place = {"instance": INSTANCE, "access_path": SERVICE, "billing": "operator", "region": REGION, "spec": SPEC}
     proven = {"billable_from": "2026-11-21 10:00:00", "billable_until": "2026-11-21 10:00:40", "billable_seconds": 40}
     none = dict.fromkeys(proven)
     return Books(
@@ -97,6 +100,16 @@ def right_books() -> Books:
 
 def test_books_that_are_right_differ_in_nothing(world: World) -> None:
     assert world.differences() == []
+
+
+@pytest.mark.parametrize(("early_s", "billed_past"), [(-20, False), (0, False), (1, False), (2, True), (30, True)])
+def test_seconds_behind_the_deletion_of_a_service_are_missed_by_no_later_stamp(
+    world: World, early_s: int, billed_past: bool
+) -> None:
+    """Bill and truth both end where the books say that it was stopped; when it was asked for only the client knows."""
+    billed_until = datetime(2026, 11, 21, 10, 0, 40, tzinfo=UTC)
+    world.deleted[SERVICE] = billed_until - timedelta(seconds=early_s)
+    assert [f"{INSTANCE} is billed until" in one for one in world.differences()] == ([True] if billed_past else [])
 
 
 def test_an_instance_that_lost_all_its_events_is_missed(world: World) -> None:
