@@ -1,7 +1,8 @@
 """The clock, as an object, so that a test can hand in one that it moves; and the one place where wall time comes from.
 
 The wall clock is one for the whole process. `move_as_told` moves it from outside, which is how tests of real
-processes make it jump; nothing else in Hydra asks the machine what time it is.
+processes make it jump. Whatever is stamped, or held against a stamp, is asked here; numbers that only have to grow, and
+spans of time, need no right clock.
 """
 
 from __future__ import annotations

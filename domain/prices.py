@@ -52,7 +52,8 @@ def check(price: PriceRecorded) -> None:
     """Raise InvalidPrice where nothing could be rated exactly by this version."""
     if price.per != PER[price.meter]:
         raise InvalidPrice(f"{price.price_id}: a price of {price.meter} is per {PER[price.meter]}, not {price.per}")
-    if not price.unit_price.is_finite() or not 0 <= price.unit_price <= UNIT_PRICE_MAX:
+    number = price.unit_price
+    if not number.is_finite() or number.is_signed() or number > UNIT_PRICE_MAX:
         raise InvalidPrice(f"{price.price_id}: a unit price lies between 0 and {UNIT_PRICE_MAX}")
     allowed = TIME_PRICE_DECIMALS_MAX if price.meter == "instance_seconds" else TOKEN_PRICE_DECIMALS_MAX
     exponent = price.unit_price.as_tuple().exponent

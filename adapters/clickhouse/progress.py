@@ -42,6 +42,7 @@ async def has_written(clickhouse: ClickHouse, topic: str, partition: int) -> boo
 
 async def as_of(clickhouse: ClickHouse, names: Collection[str] = BILLED_TOPICS) -> datetime | None:
     """What happened before this instant (UTC) is in the tables, but for late events: the slowest of `names`.
+    A rater that is behind is not seen here.
 
     None while a topic has not been read at all.
     """

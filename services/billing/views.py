@@ -13,7 +13,8 @@ from schemas.prices import PriceRecorded
 
 AsOf = Field(
     None,
-    description="What happened before this instant is in the answer, but for late events; null: not known yet.",
+    description="What happened before this instant is in the answer, but for late events and what waits to be rated "
+    "(`pending` of a request); null: not known yet.",
     examples=["2026-11-21T03:45:23.000000Z"],
 )
 

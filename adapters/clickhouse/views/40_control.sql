@@ -110,7 +110,7 @@ CREATE OR REPLACE VIEW v_as_of
 (
     topic LowCardinality(String) COMMENT 'Kafka topic',
     partitions UInt64 COMMENT 'How many of its partitions have been noted',
-    as_of Nullable(DateTime64(6, 'UTC')) COMMENT 'What happened before this (UTC) is in the tables, but for late events; NULL: nothing read yet',
+    as_of Nullable(DateTime64(6, 'UTC')) COMMENT 'What happened before this (UTC) is in the tables, but for late events and what waits to be rated; NULL: nothing read yet',
     noted_at DateTime64(3, 'UTC') COMMENT 'When the slowest partition was noted last (UTC)'
 )
 AS SELECT topic, count() AS partitions,
