@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from adapters.errors import HydraError, Unavailable
 from adapters.kafka.state_topic import StateTopic
 from domain.ids import KEY, OPERATOR_ACCOUNT, key_hash
-from schemas.accounts import AccountState, AccountStatus, ApiKeyState, Scope
+from schemas.accounts import AccountState, AccountStatus, ApiKeyState, KeyStatus, Scope
 from schemas.topics import ACCOUNTS, API_KEYS
 
 ALL_SCOPES: frozenset[Scope] = frozenset({"inference", "billing", "manage"})
@@ -98,17 +98,12 @@ class ApiKeys:
     def _customer(self, token: str) -> Principal:
         # Looked up by hash: how long that takes tells nothing about keys that are near.
         key = self._by_hash.get(key_hash(token))
-        if key is None or key.status == "deleted":
+        if key is None:
             raise _wrong()
-        if key.status == "disabled":
-            raise NotAuthenticated(
-                "disabled_api_key", "This API key is disabled.", "Enable it or use another key of the account."
-            )
         account = self.accounts.states.get(key.account)
+        check_usable(key.status, account.status if account else None)
         if account is None:
             raise Unavailable("the account of this key is not known yet")
-        if self.account_closed(key.account):
-            raise NotAuthenticated("account_closed", "This account is closed.", "Ask the operator.")
         return Principal(
             account=key.account,
             operator=False,
@@ -124,6 +119,18 @@ class ApiKeys:
         if state is not None:
             self._by_hash[state.key_hash] = state
             self._hash_of[key_id] = state.key_hash
+
+
+def check_usable(key: KeyStatus, account: AccountStatus | None) -> None:
+    """Raise NotAuthenticated where a key, or its account as far as that is known, has a status that ends its use."""
+    if key == "deleted":
+        raise _wrong()
+    if key == "disabled":
+        raise NotAuthenticated(
+            "disabled_api_key", "This API key is disabled.", "Enable it or use another key of the account."
+        )
+    if account == "closed":
+        raise NotAuthenticated("account_closed", "This account is closed.", "Ask the operator.")
 
 
 def _wrong() -> NotAuthenticated:

@@ -90,6 +90,8 @@ async def page(session: AsyncSession, account: str, after: tuple[datetime, str] 
 
 async def change(session: AsyncSession, clock: Clock, account: str, key: str, changes: dict[str, Any]) -> ApiKey:
     """Set name or status. `deleted` is for good; the row stays, so that old bills can name the key."""
+    # The account's lock comes first: by it a caller's own key cannot change between its check and what it does.
+    await account_changes.find(session, account, lock=True)
     old = await get(session, account, key, lock=True)
     new = replace(old, **changes)
     if new == old:

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from adapters.database.engine import Database
 from adapters.errors import Unavailable
 from domain.ids import KEY_ID
+from domain.plausible import Implausible, check_plausible
 from schemas import codec
 from schemas.topics import USAGE
 from schemas.usage import TokensUsed
@@ -34,9 +35,11 @@ def newest_uses(values: Iterable[bytes | None]) -> dict[str, datetime]:
     used: dict[str, datetime] = {}
     for value in values:
         # A record without a value is none of usage's, yet whatever may write to the topic may write one.
-        with contextlib.suppress(msgspec.DecodeError):
+        # One whose instant UTC cannot say would be read again for ever, and no key's last use be seen any more.
+        with contextlib.suppress(msgspec.DecodeError, Implausible):
             usage = codec.decode(value or b"", TokensUsed).data
-            if KEY_ID.fullmatch(usage.key_id) and usage.received.tzinfo is not None:
+            check_plausible(usage)
+            if KEY_ID.fullmatch(usage.key_id):
                 used[usage.key_id] = max(used.get(usage.key_id, usage.received), usage.received)
     return used
 

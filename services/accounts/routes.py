@@ -17,10 +17,11 @@ from adapters.clock import Clock
 from adapters.database.engine import Database
 from adapters.database.idempotency import IdempotencyKeys
 from adapters.http_callers import Caller, Operator, acting_account, require_scope
-from adapters.http_errors import error_responses
+from adapters.http_errors import ApiError, error_responses
 from adapters.http_idempotency import Act, IdempotencyKey, answered_once
 from adapters.http_paging import PAGE_ROWS, Limit, PageCursor, cursor_instant, cursor_parts, cursor_text
 from services.accounts import account_changes, key_changes
+from services.accounts.callers import check_caller
 from services.accounts.records import Account, ApiKey
 from services.accounts.settings import AccountsSettings
 from services.accounts.views import (
@@ -67,9 +68,18 @@ class AccountRoutes:
             request: Request, body: AccountCreate, caller: Operator, key: IdempotencyKey = None
         ) -> JSONResponse:
             """Create an account (operator)."""
+            currency = self.settings.currency
+            # Prices are in one currency, and so is what is spent: a limit in another would never be reached.
+            if body.currency not in (None, currency):
+                raise ApiError(
+                    400,
+                    "invalid_request",
+                    f"currency: accounts here are in {currency}.",
+                    field="currency",
+                    what_to_do=f"Leave it out, or send {currency}.",
+                )
 
             async def act(session: AsyncSession) -> tuple[int, BaseModel]:
-                currency = body.currency or self.settings.currency
                 made = await account_changes.create(
                     session, self.clock, name=body.name, currency=currency, spend_limit=body.spend_limit
                 )
@@ -183,8 +193,17 @@ class AccountRoutes:
             nonce = stored.pop("nonce")
             return {**stored, "key": self.key_maker.key(nonce)}
 
+        async def act_if_still_allowed(session: AsyncSession) -> tuple[int, BaseModel]:
+            await check_caller(session, caller, lock=True)
+            return await act(session)
+
+        # Before anything is claimed too: a repeat does not act, and yet it may show a key. Without a lock: if accounts
+        # were locked before some claims and after others, two of them could wait for each other.
+        if not caller.operator:
+            async with self.database.transaction(wakes=False) as session:
+                await check_caller(session, caller)
         return await answered_once(
-            act,
+            act_if_still_allowed,
             database=self.database,
             keys=self.idempotency,
             request=request,

@@ -25,7 +25,9 @@ class AccountCreate(_Request):
 
     name: Name = Field(examples=["acme"])
     spend_limit: Amount | None = Field(None, description="Refuse requests (402) once this much is spent.")
-    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$", description="Default: the platform's.")
+    currency: str | None = Field(
+        None, pattern=r"^[A-Z]{3}$", description="The platform's, which is also the default: no other is taken."
+    )
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "acme", "spend_limit": "100"}]})
 

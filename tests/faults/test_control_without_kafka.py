@@ -26,6 +26,10 @@ async def _readiness(operator: httpx.AsyncClient, status: int) -> str:
             await asyncio.sleep(0.1)
 
 
+def _told(answer: httpx.Response) -> tuple[int, str | None]:
+    return answer.status_code, answer.json().get("error", {}).get("code")
+
+
 async def test_accounts_keeps_what_kafka_cannot_take_and_publishes_it_later(tmp_path: Path) -> None:
     with running_kafka(tmp_path / "kafka") as kafka:
         bootstrap = kafka.node.bootstrap
@@ -34,17 +38,31 @@ async def test_accounts_keeps_what_kafka_cannot_take_and_publishes_it_later(tmp_
             async with httpx.AsyncClient(base_url=accounts.url, headers=accounts.operator, timeout=60) as operator:
                 account = (await operator.post("/v1/accounts", json={"name": "a"})).json()["id"]
                 keys = f"/v1/accounts/{account}/keys"
-                key = (await operator.post(keys, json={})).json()
+                key = (await operator.post(keys, json={"scopes": ["manage"]})).json()
                 await _readiness(operator, 200)
                 as_customer = {"Authorization": f"Bearer {key['key']}"}
                 async with asyncio.timeout(DEADLINE_S):
                     while (await operator.get("/v1/accounts/me", headers=as_customer)).status_code != 200:
                         await asyncio.sleep(0.1)
+                own, once = f"{keys}/{key['id']}", as_customer | {"Idempotency-Key": "once"}
+                assert (await operator.patch(own, json={"name": "b"}, headers=once)).status_code == 200
                 kafka.kill()
-                disabled = await operator.patch(f"{keys}/{key['id']}", json={"status": "disabled"})
+                # What is known from Kafka is not enough for a change: a key could undo what was just done to it.
+                for status, told in (("suspended", (403, "account_suspended")), ("active", (200, None))):
+                    assert (await operator.patch(f"/v1/accounts/{account}", json={"status": status})).status_code == 200
+                    assert _told(await operator.patch(own, json={"name": "b"}, headers=as_customer)) == told
+                disabled = await operator.patch(own, json={"status": "disabled"})
                 assert (disabled.status_code, disabled.json()["status"]) == (200, "disabled")
+                for refused in (
+                    await operator.patch(own, json={"status": "active"}, headers=as_customer),
+                    await operator.patch(own, json={"name": "b"}, headers=once),
+                    await operator.post(keys, json={}, headers=as_customer),
+                    await operator.delete(own, headers=as_customer),
+                ):
+                    assert _told(refused) == (401, "disabled_api_key")
+                assert [row["status"] for row in (await operator.get(keys)).json()["data"]] == ["disabled"]
                 assert "changes wait in the outbox" in await _readiness(operator, 503)
-                # Keys are known from Kafka alone: what was known last stays so, the disabled key's is told by none yet.
+                # For reading, keys are known from Kafka alone: what was known last stays so.
                 assert (await operator.get("/v1/accounts/me", headers=as_customer)).status_code == 200
                 kafka.start(before_exec=end_with_parent)
                 assert await _readiness(operator, 200) == ""

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import httpx
@@ -111,12 +111,19 @@ def test_an_account_is_created_shown_and_changed(operator: httpx.Client) -> None
         ({"name": "x", "spend_limit": "0.0000000000001"}, "spend_limit"),
         ({"name": "x", "spend_limit": "NaN"}, "spend_limit"),
         ({"name": "x", "currency": "yuan"}, "currency"),
+        ({"name": "x", "currency": "USD"}, "currency"),
         ({"name": "x", "id": "u-000000000000"}, "id"),
     ],
 )
 def test_a_wrong_account_is_refused_by_its_field(operator: httpx.Client, body: dict[str, Any], field: str) -> None:
     answer = operator.post("/v1/accounts", json=body)
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
+def test_an_account_is_in_the_one_currency_that_limits_count(operator: httpx.Client) -> None:
+    error = operator.post("/v1/accounts", json={"name": "x", "currency": "USD"}).json()["error"]
+    assert "CNY" in error["message"]
+    assert operator.get(f"/v1/accounts/{created(operator, currency='CNY')}").json()["currency"] == "CNY"
 
 
 def test_the_operators_account_is_there_and_stays(operator: httpx.Client) -> None:
@@ -234,6 +241,8 @@ async def test_a_key_shows_when_it_was_last_used(operator: httpx.Client, kafka: 
     assert (await asyncio.to_thread(operator.get, path)).json()["last_used"] is None
     async with EventProducer(kafka) as producer:
         await producer.publish(USAGE, account, b"nonsense")
+        before_utc_begins = datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=8)))
+        await producer.publish(USAGE, account, _usage(account, "k-ffffffffffff", before_utc_begins))
         for second in (7, 5):
             at = datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
             await producer.publish(USAGE, account, _usage(account, key["id"], at))
