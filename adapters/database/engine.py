@@ -37,6 +37,9 @@ its lock, BUSY_TIMEOUT_MS."""
 WAL_PAUSE_S = 0.02
 _LOCK_NOT_AVAILABLE = "55P03"
 _LOGIN_REFUSED = ("28000", "28P01")
+# By class: the connection is lost, no room, an operator's hand (also: starting up), the system below it failed. And of
+# two transactions that cannot both be, the one that may come again.
+_CANNOT_NOW = ("08", "53", "57", "58", "40001", "40P01")
 # The driver prepares a statement without asking for the server's word that it waits: that is not idle to the server,
 # which would leave it so for ever.
 _END_WHAT_STANDS_STILL = sa.text(
@@ -65,14 +68,15 @@ class Database:
         self.dialect = self.engine.dialect.name
 
     def on_commit(self, callback: Callable[[], None]) -> None:
-        """Have `callback` called after each commit made here; it must not block (the outbox relay's `wake`)."""
+        """Have `callback` called after each commit made here that wakes; it must not block (the relay's `wake`)."""
         self._on_commit.append(callback)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
+    async def transaction(self, *, wakes: bool = True) -> AsyncIterator[AsyncSession]:
         """A session in one transaction: committed at the end, rolled back by any exception.
 
-        Raises Unavailable where the database does not answer; IntegrityError and the caller's own pass through.
+        `wakes` is False for the relay's own, which would have itself look again at once, for ever. Raises Unavailable
+        where the database does not answer or cannot now; IntegrityError and the caller's own pass through.
         """
         try:
             with _unavailable():
@@ -81,8 +85,9 @@ class Database:
         except _LockedOut:
             await self._end_what_stands_still()
             raise
-        for callback in self._on_commit:
-            callback()
+        if wakes:
+            for callback in self._on_commit:
+                callback()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[AsyncConnection]:
@@ -122,6 +127,8 @@ def _unavailable() -> Iterator[None]:
             raise Unavailable("the database refuses the user or its password") from error
         if state == _LOCK_NOT_AVAILABLE:
             raise _LockedOut("another transaction holds the database's lock for too long") from error
+        if state is not None and state.startswith(_CANNOT_NOW):
+            raise Unavailable(f"the database cannot do this now (SQLSTATE {state})") from error
         raise
 
 

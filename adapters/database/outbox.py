@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 ENVELOPE_ROOM_BYTES = 1_024
 FENCE_AGAIN_S = 86_400.0
 """Kafka forgets a producer's name after seven days without a word of it, and then would not know whom to refuse."""
+PURGE_MAX = 5_000
+PURGE_EVERY_S = 60.0
 SENT = Counter("hydra_outbox_sent_total", "Changes that Kafka acknowledged", ["topic"])
 WAITING = Gauge("hydra_outbox_waiting", "Changes that Kafka did not have at the relay's last look")
 OLDEST = Gauge(
@@ -181,7 +183,7 @@ class OutboxRelay:
             return [Waiting(*row) for row in (await connection.execute(query.limit(self._batch_max))).all()]
 
     async def _mark(self, rows: Sequence[Waiting]) -> None:
-        async with self._database.transaction() as session:
+        async with self._database.transaction(wakes=False) as session:
             if await self._lease.still_mine(session):
                 positions = [row.position for row in rows]
                 await session.execute(
@@ -199,12 +201,14 @@ class OutboxRelay:
             SENT.labels(row.topic).inc()
 
     async def _purge(self) -> None:
-        if self._clock.monotonic() - self._purged_at < 60:
+        if self._clock.monotonic() - self._purged_at < PURGE_EVERY_S:
             return
-        old = sa.select(outbox.c.position).where(outbox.c.sent_at < self._clock.now() - self._keep_sent).limit(5_000)
-        async with self._database.transaction() as session:
-            await session.execute(outbox.delete().where(outbox.c.position.in_(old)))
-        self._purged_at = self._clock.monotonic()
+        old = sa.select(outbox.c.position).where(outbox.c.sent_at < self._clock.now() - self._keep_sent)
+        async with self._database.transaction(wakes=False) as session:
+            gone = await session.execute(outbox.delete().where(outbox.c.position.in_(old.limit(PURGE_MAX))))
+        # As many as allowed: more may wait, and a round a minute would not keep up with what is sent.
+        if gone.rowcount < PURGE_MAX:  # type: ignore[attr-defined]  # a deletion's result has it
+            self._purged_at = self._clock.monotonic()
 
 
 def _newest(topic: str, key: str) -> sa.Update:

@@ -45,7 +45,7 @@ class RelayLease:
         if self._epoch is not None and self._clock.monotonic() - self._beaten_at < self._lease_s * 0.3:
             return True
         began = self._clock.monotonic()
-        async with self._database.transaction() as session:
+        async with self._database.transaction(wakes=False) as session:
             row = (await session.execute(select(outbox_lease).with_for_update())).one()
             if row.holder == self._me and row.epoch == self._epoch:
                 await session.execute(outbox_lease.update().values(beat=row.beat + 1))
@@ -84,6 +84,6 @@ class RelayLease:
         epoch, self._epoch = self._epoch, None
         if epoch is None:
             return
-        async with self._database.transaction() as session:
+        async with self._database.transaction(wakes=False) as session:
             mine = (outbox_lease.c.holder == self._me) & (outbox_lease.c.epoch == epoch)
             await session.execute(outbox_lease.update().where(mine).values(holder=None))

@@ -20,6 +20,8 @@ from schemas.instances import BillableInterval, InstanceState
 from schemas.placements import PlacementWanted
 from services.lifecycle.tables import instances, intervals, nodes, services
 
+NAMES_A_STATEMENT = 10_000
+"""PostgreSQL takes 32,767 parameters, and nodes list as many instances as they like."""
 _SERVICE_FIELDS = tuple(field.name for field in dataclasses.fields(Service))
 _meter = msgspec.json.Decoder(Meter)
 
@@ -125,8 +127,14 @@ async def living_services(session: AsyncSession, account: str | None = None) -> 
 
 
 async def instances_by_name(session: AsyncSession, names: Collection[str]) -> list[InstanceRecord]:
-    query = sa.select(instances).where(instances.c.instance.in_(names))
-    return [_instance(row) for row in await session.execute(query)]
+    """Those that are known of these names, each once, in no order."""
+    distinct = list(dict.fromkeys(names))
+    found: list[InstanceRecord] = []
+    for first in range(0, len(distinct), NAMES_A_STATEMENT):
+        part = distinct[first : first + NAMES_A_STATEMENT]
+        query = sa.select(instances).where(instances.c.instance.in_(part))
+        found += [_instance(row) for row in await session.execute(query)]
+    return found
 
 
 async def page_of_services(

@@ -2,6 +2,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -33,6 +34,13 @@ class HeldProducer(FencedProducer):
         self.holds.set()
         await self.release.wait()
         await super().publish_all(messages)
+
+
+class LaterClock(SystemClock):
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
 
 
 @pytest.fixture
@@ -198,12 +206,6 @@ async def test_an_older_state_of_a_relay_that_was_stopped_is_refused_by_kafka(
 async def test_sent_rows_are_deleted_after_a_while_and_positions_are_not_used_again(
     database: Database, bootstrap: str
 ) -> None:
-    class LaterClock(SystemClock):
-        ahead_s = 0.0
-
-        def monotonic(self) -> float:
-            return super().monotonic() + self.ahead_s
-
     key, clock = new_key(), LaterClock()
     async with FencedProducer(bootstrap, NAME) as producer:
         async with relaying(OutboxRelay(database, producer, clock, keep_sent_s=0)):
@@ -219,6 +221,45 @@ async def test_sent_rows_are_deleted_after_a_while_and_positions_are_not_used_ag
     await put(database, key, b"3")
     async with database.transaction() as session:
         assert (await session.execute(sa.select(rows.c.position))).scalar_one() == 3
+
+
+async def test_a_backlog_of_sent_rows_is_deleted_without_waiting_a_minute_for_each_part(
+    database: Database, unused_port: Callable[[], int]
+) -> None:
+    clock = LaterClock()
+    sent_at = clock.now() - timedelta(hours=2)
+    async with database.connection() as connection:
+        await connection.execute(
+            rows.insert(), [{"topic": ACCOUNTS.name, "key": "u-1", "sent_at": sent_at} for _ in range(12_000)]
+        )
+
+    async def left() -> int:
+        async with database.connection() as connection:
+            return (await connection.execute(sa.select(sa.func.count()).select_from(rows))).scalar_one()
+
+    async def none_left() -> bool:
+        return await left() == 0
+
+    nothing_to_send = FencedProducer(f"127.0.0.1:{unused_port()}", NAME)
+    relay = OutboxRelay(database, nothing_to_send, clock, poll_s=0.05)
+    clock.ahead_s = 100
+    async with relaying(relay):
+        await eventually(none_left, timeout_s=30)
+
+
+async def test_a_relay_that_stands_by_looks_once_a_poll(
+    database: Database, database_url: str, unused_port: Callable[[], int]
+) -> None:
+    other = Database(database_url)
+    transactions: list[object] = []
+    sa.event.listen(other.engine.sync_engine, "begin", transactions.append)
+    nothing_to_send = FencedProducer(f"127.0.0.1:{unused_port()}", NAME)
+    holder = OutboxRelay(database, nothing_to_send, SystemClock(), lease_s=60)
+    await holder.relay_batch()
+    async with relaying(holder), relaying(OutboxRelay(other, nothing_to_send, SystemClock(), poll_s=0.5, lease_s=60)):
+        await asyncio.sleep(2)
+    await other.close()
+    assert 1 <= len(transactions) <= 8
 
 
 async def test_a_message_that_can_never_be_sent_is_not_taken(database: Database) -> None:

@@ -40,6 +40,15 @@ async def test_an_exception_leaves_nothing_behind_and_tells_nobody(database: Dat
     assert told == ["commit"]
 
 
+async def test_a_transaction_may_tell_nobody(database: Database) -> None:
+    told: list[str] = []
+    database.on_commit(lambda: told.append("commit"))
+    async with database.transaction(wakes=False) as session:
+        await session.execute(things.insert().values(name="a", count=1))
+    assert told == []
+    assert await _count(database, "a") == 1
+
+
 async def test_writers_that_read_first_do_not_lose_each_others_writes(database: Database) -> None:
     async with database.transaction() as session:
         await session.execute(things.insert().values(name="a", count=0))
@@ -110,6 +119,64 @@ async def test_a_server_that_is_away_is_unavailable(unused_port) -> None:
     with pytest.raises(Unavailable):
         async with database.transaction() as session:
             await session.execute(sa.text("SELECT 1"))
+    await database.close()
+
+
+@pytest.mark.parametrize("open_one", [Database.transaction, Database.connection])
+async def test_a_server_that_has_no_connection_left_is_unavailable(
+    postgresql: str, open_one: Callable[[Database], Any]
+) -> None:
+    role = f"test_{secrets.token_hex(6)}"
+    connection = await asyncpg.connect(postgresql)
+    await connection.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 0")
+    await connection.close()
+    database = Database(postgresql.replace("//postgres:@", f"//{role}@"))
+    with pytest.raises(Unavailable, match="53300"):
+        async with open_one(database) as opened:
+            await opened.execute(sa.text("SELECT 1"))
+    await database.close()
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["08006", "40001", "40P01", "53100", "53300", "57014", "57P03", "58030"],
+)
+async def test_what_the_server_cannot_do_now_is_unavailable(postgresql: str, state: str) -> None:
+    database = Database(postgresql)
+    for open_one in (database.transaction, database.connection):
+        with pytest.raises(Unavailable, match=state):
+            async with open_one() as opened:
+                await opened.execute(_raising(state))
+    await database.close()
+
+
+@pytest.mark.parametrize("state", ["22012", "23505", "40002", "42501", "P0001"])
+async def test_what_the_server_will_never_do_is_the_callers_error(postgresql: str, state: str) -> None:
+    database = Database(postgresql)
+    for open_one in (database.transaction, database.connection):
+        with pytest.raises(sa.exc.DBAPIError):
+            async with open_one() as opened:
+                await opened.execute(_raising(state))
+    await database.close()
+
+
+def _raising(state: str) -> sa.TextClause:
+    return sa.text(f"DO $$ BEGIN RAISE EXCEPTION 'as asked' USING ERRCODE = '{state}'; END $$")
+
+
+async def test_of_two_that_wait_for_each_other_one_is_told_to_try_again(postgresql: str) -> None:
+    database = Database(postgresql)
+    numbers = [secrets.randbits(60) for _ in range(2)]
+    both_hold = asyncio.Barrier(2)
+
+    async def take(first: int, second: int) -> None:
+        async with database.transaction() as session:
+            await session.execute(sa.text(f"SELECT pg_advisory_xact_lock({first})"))
+            await both_hold.wait()
+            await session.execute(sa.text(f"SELECT pg_advisory_xact_lock({second})"))
+
+    ended = await asyncio.gather(take(*numbers), take(*reversed(numbers)), return_exceptions=True)
+    assert [type(one) for one in ended if one is not None] == [Unavailable]
     await database.close()
 
 
