@@ -73,6 +73,8 @@ _ALSO_ALLOWED = _words(
     "parseReadableSize parseTimeDelta rowNumberInAllBlocks rowNumberInBlock runningAccumulate runningDifference "
     "timezone toColumnTypeName toTypeName transform variantElement variantType version visibleWidth"
 )
+FUNCTION_NAME_MAX = 256
+"""Characters. Longer ones are of nobody, and reading combinators off them takes long."""
 _COMBINATORS = re.compile(
     r"(if|array|map|foreach|distinct|ordefault|ornull|state|merge|mergestate|simplestate|resample|argmin|argmax|null)$"
 )
@@ -170,6 +172,8 @@ class ReaderGuard:
     def _function_allowed(self, name: str) -> bool:
         if name in self._functions or name in _TABLE_FUNCTIONS:
             return True
+        if len(name) > FUNCTION_NAME_MAX:
+            return False
         while (shorter := _COMBINATORS.sub("", name)) != name:
             name = shorter
             if name in self._aggregates:

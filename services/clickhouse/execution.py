@@ -196,9 +196,12 @@ class Execution:
             return Answer(output, _summary(), itertools.chain((first,) if first else (), pieces), close=pieces.close)
         # Only the names line tells a statement with an empty result from one without a result.
         unasked = query.format is None and output == "TabSeparated"
-        result = connection.query(text, "TabSeparatedWithNames" if unasked else output, params=parameters)
-        if query.first_word in _WRITING_STATEMENTS and not request.user.reads_only:
-            self._written.check()
+        try:
+            result = connection.query(text, "TabSeparatedWithNames" if unasked else output, params=parameters)
+        finally:
+            # Also of one that failed: what it has left must not vouch for the next insert.
+            if query.first_word in _WRITING_STATEMENTS and not request.user.reads_only:
+                self._written.check()
         data = result.bytes() or b""
         summary = _summary(
             read_rows=result.storage_rows_read(),

@@ -135,7 +135,7 @@ class ClickHouseServer:
             async with self._places.taken(user):
                 body = await read_body(receive, bytes_max, self._settings.body_time_max_s)
                 started = time.monotonic()
-                request = await self._request(user, method, headers, parameters, body)
+                request = await self._request(user, method, headers, parameters, body, bytes_max)
                 answer = await self._in_thread(lambda: self._execution.run(request))
                 observation.ROWS_WRITTEN.inc(answer.rows_written)
                 await self._send_answer(answer, about, receive, send)
@@ -151,15 +151,21 @@ class ClickHouseServer:
             observation.SECONDS.labels(user_name).observe(time.monotonic() - started)
 
     async def _request(
-        self, user: User, method: str, headers: Mapping[str, str], parameters: Mapping[str, str], body: bytes
+        self,
+        user: User,
+        method: str,
+        headers: Mapping[str, str],
+        parameters: Mapping[str, str],
+        body: bytes,
+        bytes_max: int,
     ) -> Request:
         encoding = headers.get("content-encoding", "").lower()
         if encoding:
-            bytes_max = self._settings.body_bytes_max
             body = await self._in_thread(lambda: unpacked(body, encoding, bytes_max))
         if headers.get("content-type", "").startswith("multipart/form-data"):
             # How clients send parameters that are too long for the URL.
-            fields = form_fields(body, headers["content-type"])
+            form, content_type = body, headers["content-type"]
+            fields = await self._in_thread(lambda: form_fields(form, content_type))
             parameters, body = {**parameters, **fields}, b""
         asked_format = parameters.get("default_format") or headers.get("x-clickhouse-format")
         if asked_format and not _NAME.fullmatch(asked_format):  # it comes back in a header

@@ -1,6 +1,8 @@
 """What a statement is, read from its words: an insert with its data's beginning, a query with its output format.
 
 A small lexer, because a regular expression takes `FORMAT` inside a string, a comment or a column's name for the clause.
+What is never closed goes on to the end, and nothing is searched twice: a reader's statement is read before any limit of
+the engine holds.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ from dataclasses import dataclass
 
 _TOKEN = re.compile(
     rb"""
-      (?P<space>\s+|--[^\n]*|\#[!\s][^\n]*|/\*.*?\*/)
-    | (?P<quoted>'(?:[^'\\]|\\.|'')*'|`(?:[^`\\]|\\.|``)*`|"(?:[^"\\]|\\.|"")*")
-    | (?P<heredoc>\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
+      (?P<space>\s+|--[^\n]*|\#[!\s][^\n]*|/\*.*?(?:\*/|\Z))
+    | (?P<quoted>'(?:[^'\\]|\\.|''|\\\Z)*+(?:'|\Z)
+               | `(?:[^`\\]|\\.|``|\\\Z)*+(?:`|\Z)
+               | "(?:[^"\\]|\\.|""|\\\Z)*+(?:"|\Z))
+    | (?P<heredoc>\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
     | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
     | (?P<number>[0-9][A-Za-z0-9_.]*)
     | (?P<open>[(\[{])

@@ -70,7 +70,11 @@ class WrittenParts:
         engine does not have them; ends the process where a new part is not whole."""
         rows: list[int] = []
         with self._one_at_a_time:
-            yield rows
+            try:
+                yield rows
+            except BaseException:
+                self._new_parts()  # what it has left must not vouch for the next one
+                raise
             new = self._new_parts()
             target = _target_of(head, database)
             kept = sum(part.rows for part in new if part.level == 0 and (part.database, part.table) == target)

@@ -140,6 +140,16 @@ def test_no_body_unpacks_to_more_than_is_allowed(server: ClickHouseProcess) -> N
             assert client.post("/", content="SELECT 1").text == "1\n"
 
 
+def test_a_readers_packed_form_is_bounded_as_its_statement_is(server: ClickHouseProcess) -> None:
+    """A million empty fields would be read for minutes."""
+    form = b'\r\n--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n' * 40_000 + b"\r\n--b--\r\n"
+    headers = {"Content-Encoding": "gzip", "Content-Type": "multipart/form-data; boundary=b"}
+    with httpx.Client(base_url=server.url, auth=("analyst", server.analyst_password), timeout=120) as client:
+        answer = client.post("/", content=gzip.compress(form), headers=headers)
+        assert answer.status_code == 413, (answer.status_code, answer.text[:200])
+        assert client.post("/", content="SELECT 1").text == "1\n"
+
+
 def test_what_is_asked_beside_queries_tells_a_stranger_nothing(server: ClickHouseProcess) -> None:
     """Health and metrics need no login: they hold no row, no statement and no secret."""
     with httpx.Client(base_url=server.url, timeout=60) as client:

@@ -79,3 +79,16 @@ def test_the_format_clause_is_the_last_outside_everything(
 )
 def test_a_table_given_by_its_uuid_is_found_outside_strings_and_comments(sql: str, found: bool) -> None:
     assert names_table_by_uuid(sql) is found
+
+
+@pytest.mark.parametrize("opened", [b"'", b'"', b"`", b"/*", b"$$", b"$tag$", b"'\\"])
+def test_what_is_never_closed_goes_on_to_the_end(opened: bytes) -> None:
+    """ClickHouse refuses it. Searched again from each of its bytes, 256 KiB would take a core for many minutes."""
+    assert query_of(b"SELECT 1 " + opened + b" FORMAT CSV").format is None
+    query_of(opened * (262_144 // len(opened)))
+    query_of(b"SELECT " + b"\\'" * 131_072)
+
+
+def test_what_is_closed_ends_there() -> None:
+    for closed in (b"'it''s'", b"'a\\'b'", b'"a""b"', b"`a``b`", b"/* ' */", b"$$ ' $$", b"$t$ $$ $t$"):
+        assert query_of(b"SELECT " + closed + b" FORMAT CSV").format == "CSV", closed

@@ -45,6 +45,7 @@ def test_the_analyst_and_billing_only_read(name: str, password: str) -> None:
         basic("nobody:no user has this password"),
         basic("hydra:pässword"),
         {"authorization": "Basic !!!"},
+        {"authorization": "Basic \xff"},
         {"authorization": "Bearer a-secret"},
         {"x-clickhouse-user": "hydra"},
     ],
