@@ -57,6 +57,7 @@ def show_table(
         )
     count = 0
     for row in rows:
+        assert len(row) == len(columns), (columns, row)
         # As Text, so that brackets in what services say are no markup.
         table.add_row(*(Text(_text(cell)) for cell in row))
         count += 1

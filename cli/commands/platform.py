@@ -48,9 +48,11 @@ def demo() -> None:
     settings = RunnerSettings()
     present = platform_status.read(settings)
     ours = present is None or present.state != "running"
+    if ours and (code := supervisor.start_detached(settings)) != EXIT_OK:
+        if present is None or present.state not in ("starting", "stopping"):  # that one is somebody else's
+            supervisor.stop(settings)
+        raise typer.Exit(code)
     try:
-        if ours and (code := supervisor.start_detached(settings)) != EXIT_OK:
-            raise typer.Exit(code)
         running = platform_status.read(settings)
         engine = running.engine if running is not None else settings.engine
         out.print(f"\nThe main job, with the {engine} engine{_label(engine)}")

@@ -25,7 +25,7 @@ def ls(
         return
     show_table(
         "Prices",
-        ("price id", "version", "meter", "price", "per", "currency", "from", "source"),
+        ("price id", "version", "price", "from", "source"),
         (
             (
                 row["price_id"],
