@@ -32,9 +32,13 @@ EndingCaller = Annotated[Principal, Depends(_authenticated)]
 """Whoever sent a valid key or the operator's token, a suspended account too: for commands that only end what costs."""
 
 
+def account_suspended() -> ApiError:
+    return ApiError(403, "account_suspended", "This account is suspended.", what_to_do="Ask the operator.")
+
+
 async def _caller(request: Request, caller: EndingCaller) -> Principal:
     if caller.account_status == "suspended" and request.method != "GET":
-        raise ApiError(403, "account_suspended", "This account is suspended.", what_to_do="Ask the operator.")
+        raise account_suspended()
     return caller
 
 

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from adapters.api_keys import Principal, check_usable
-from adapters.http_errors import ApiError
+from adapters.http_callers import account_suspended
 from services.accounts import account_changes
 from services.accounts.records import key_of
 from services.accounts.tables import api_keys
@@ -26,4 +26,4 @@ async def check_caller(session: AsyncSession, caller: Principal, *, lock: bool =
     # A database put back to an older day may lack what Kafka still tells.
     check_usable(key_of(row).status if row else "deleted", account.status if account else None)
     if account is not None and account.status == "suspended":
-        raise ApiError(403, "account_suspended", "This account is suspended.", what_to_do="Ask the operator.")
+        raise account_suspended()

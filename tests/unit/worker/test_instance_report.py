@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from schemas import codec
@@ -14,16 +12,6 @@ from services.worker.ready_periods import REPORTED_MAX
 from services.worker.records import FinishedEpoch, InstanceRecord
 from tests.unit.worker.moved_clock import MovedClock
 from tests.unit.worker.one_instance import INSTANCE, Place
-
-
-@pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
-@pytest.fixture
-def place(tmp_path: Path, clock: MovedClock) -> Place:
-    return Place(tmp_path, clock)
 
 
 def new_report(place: Place) -> InstanceReport:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from domain import billable_time
@@ -13,16 +11,6 @@ from services.worker.instance_report import InstanceReport
 from services.worker.records import EngineProcessRecord, FinishedEpoch, InstanceRecord
 from tests.unit.worker.moved_clock import MovedClock
 from tests.unit.worker.one_instance import INSTANCE, Place
-
-
-@pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
-@pytest.fixture
-def place(tmp_path: Path, clock: MovedClock) -> Place:
-    return Place(tmp_path, clock)
 
 
 def period(clock: MovedClock, number: int = 1, *, closed: bool = True) -> ReadyPeriod:
